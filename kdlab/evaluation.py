@@ -1,0 +1,218 @@
+"""How good a model is: BLEU and chrF with intervals, gap closed, distance to the teacher and to the truth, speed, size."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdlab.distributions import at_least_float32, sequence_log_probability
+from kdlab.divergences import make_divergence, token_divergence
+from kdlab.generation import Search, generate
+from kdlab.text.batches import Example, by_length, collate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from kdlab.teachers import PhrasebookTeacher, Teacher
+
+EVALUATION_TOKENS = 4096  # padded tokens in a batch where nothing is trained
+
+
+@dataclass(frozen=True)
+class BleuStatistics:
+    """n-gram matches of each sentence, of which corpus BLEU is a function of the sums.
+
+    Keeping them makes a bootstrap cheap: a resample is a sum over rows.
+    """
+
+    counts: NDArray[np.float64]  # [sentences, 10]: 4 matches, 4 totals, hypothesis length, reference length
+
+    @classmethod
+    def of(cls, hypotheses: Sequence[str], references: Sequence[str]) -> BleuStatistics:
+        """Count with sacrebleu: 13a tokens, cased."""
+        from sacrebleu.metrics.bleu import BLEU
+
+        if len(hypotheses) != len(references):
+            raise ValueError(f"hypotheses: got {len(hypotheses)}, expected {len(references)}, one for each reference")
+        metric = BLEU(effective_order=True)
+        rows = []
+        for hypothesis, reference in zip(hypotheses, references, strict=True):
+            score = metric.sentence_score(hypothesis, [reference])
+            rows.append([*score.counts, *score.totals, score.sys_len, score.ref_len])
+        return cls(np.array(rows, dtype=np.float64))
+
+    def bleu(self, weights: NDArray[np.int64] | None = None) -> float:
+        """Corpus BLEU, each sentence counted `weights` times (once)."""
+        from sacrebleu.metrics.bleu import BLEU
+
+        total = self.counts.sum(0) if weights is None else weights @ self.counts
+        whole = [int(value) for value in total]
+        return float(BLEU.compute_bleu(whole[:4], whole[4:8], whole[8], whole[9], smooth_method="exp").score)
+
+
+def resample_weights(sentences: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """How often each sentence is drawn in each bootstrap resample, [resamples, sentences]."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(sentences, np.full(sentences, 1 / sentences), size=resamples)
+
+
+def translation_quality(
+    hypotheses: Sequence[str], references: Sequence[str], *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """BLEU and chrF of the corpus, a 95% bootstrap interval of BLEU, and sacrebleu's signatures."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    bleu, chrf = BLEU(), CHRF()
+    score = bleu.corpus_score(list(hypotheses), [list(references)]).score
+    counted = BleuStatistics.of(hypotheses, references)
+    draws = [counted.bleu(weights) for weights in resample_weights(len(references), resamples, seed)]
+    return {
+        "bleu": round(score, 2),
+        "bleu_interval": _interval(draws, digits=2),
+        "chrf": round(chrf.corpus_score(list(hypotheses), [list(references)]).score, 2),
+        "signature": {"bleu": str(bleu.get_signature()), "chrf": str(chrf.get_signature())},
+    }
+
+
+def gap_closed(
+    distilled: Sequence[str],
+    alone: Sequence[str],
+    teacher: Sequence[str],
+    references: Sequence[str],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """(distilled - alone) / (teacher - alone) in BLEU, with a paired 95% bootstrap interval.
+
+    The four are lists of sentences in one order. Every resample draws the same sentences for all three systems.
+    `value` is None where the teacher is no better than the student alone: there is no gap to close.
+    """
+    systems = [BleuStatistics.of(system, references) for system in (distilled, alone, teacher)]
+    weights = resample_weights(len(references), resamples, seed)
+    draws = [_share(*(system.bleu(row) for system in systems)) for row in weights]
+    value = _share(*(system.bleu() for system in systems))
+    known = [draw for draw in draws if draw is not None]
+    return {
+        "value": None if value is None else round(value, 3),
+        "interval": _interval(known, digits=3) if len(known) > resamples / 2 else None,
+        "resamples_without_a_gap": len(draws) - len(known),
+    }
+
+
+@torch.no_grad()
+def distance_to_teacher(
+    student: PreTrainedModel, teacher: Teacher, examples: Sequence[Example]
+) -> dict[str, float]:
+    """Mean KL(teacher || student) in nats a token on reference prefixes, and how often their best tokens agree."""
+    student.eval()
+    forward_kl = make_divergence("forward_kl")
+    divergence, agreed, tokens = 0.0, 0, 0
+    for batch in evaluation_batches(student, examples):
+        counted = batch["labels"] != -100
+        logits = model_logits(student, batch)[counted]
+        target = teacher(batch)
+        if not isinstance(target, torch.Tensor):
+            raise ValueError("teacher: got a top-k signal, expected whole distributions to measure a distance to")
+        target = target[counted]
+        divergence += token_divergence(forward_kl, logits, target).sum().item()
+        agreed += int((logits.argmax(-1) == target.argmax(-1)).sum())
+        tokens += int(counted.sum())
+    return {"kl_to_teacher": divergence / tokens, "agreement": agreed / tokens}
+
+
+@torch.no_grad()
+def kl_to_truth(student: PreTrainedModel, truth: PhrasebookTeacher, sources: Sequence[str]) -> dict[str, float]:
+    """KL(Pr(. | x) || P_theta^s(. | x)) of whole sentences, exact: the sum over every translation of each source.
+
+    Returns:
+        `nats_a_sentence`, the mean over the sources, and `nats_a_token`, divided by the expected length.
+    """
+    from kdlab.text.tokenizers import encode_sources
+
+    student.eval()
+    ids = encode_sources(truth.tokenizer, sources)
+    rows = [
+        (Example(source, target), probability)
+        for source, line in zip(ids, sources, strict=True)
+        for target, probability in truth.translations(line)
+    ]
+    examples = [example for example, _ in rows]
+    weights = [probability for _, probability in rows]
+    log_q = sequence_scores(student, examples)
+    divergence = math.fsum(p * (math.log(p) - q) for p, q in zip(weights, log_q, strict=True))
+    length = math.fsum(p * len(e.target_ids) for p, e in zip(weights, examples, strict=True))
+    return {"nats_a_sentence": divergence / len(sources), "nats_a_token": divergence / length}
+
+
+@torch.no_grad()
+def sequence_scores(model: PreTrainedModel, examples: Sequence[Example]) -> list[float]:
+    """log Pr(target | source) of each example under an encoder-decoder model, in nats."""
+    scores = [0.0] * len(examples)
+    for indices, batch in zip(_order(examples), evaluation_batches(model, examples), strict=True):
+        logits = model_logits(model, batch)
+        values = sequence_log_probability(logits, batch["labels"], alignment="encoder_decoder")
+        for index, value in zip(indices, values.tolist(), strict=True):
+            scores[index] = value
+    return scores
+
+
+def generation_speed(model: PreTrainedModel, sources: Sequence[Sequence[int]], repeats: int = 3) -> float:
+    """Target tokens a second, greedy, in batches: the median of `repeats` runs over `sources`."""
+    speeds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        outputs = list(generate(model, sources, Search(), "measuring speed"))
+        speeds.append(sum(len(ids) for batch in outputs for ids in batch.values()) / (time.perf_counter() - start))
+    return statistics.median(speeds)
+
+
+def bytes_on_disk(folder: Path) -> int:
+    """Bytes of the weights in a model folder."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def evaluation_batches(model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, torch.Tensor]]:
+    """All examples once, long ones first, on the model's device."""
+    device = next(model.parameters()).device
+    return [
+        {
+            name: tensor.to(device)
+            for name, tensor in collate(
+                [examples[index] for index in indices],
+                pad_token_id=model.config.pad_token_id,
+                decoder_start_token_id=model.config.decoder_start_token_id,
+            ).items()
+        }
+        for indices in _order(examples)
+    ]
+
+
+def model_logits(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """[batch, target length, vocabulary] in float32."""
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids")}
+    return at_least_float32(model(**inputs).logits)
+
+
+def _order(examples: Sequence[Example]) -> list[list[int]]:
+    lengths = [(len(example.source_ids), len(example.target_ids)) for example in examples]
+    return by_length(lengths, EVALUATION_TOKENS)
+
+
+def _share(distilled: float, alone: float, teacher: float) -> float | None:
+    return (distilled - alone) / (teacher - alone) if teacher > alone else None
+
+
+def _interval(draws: Sequence[float], digits: int) -> list[float]:
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return [round(float(low), digits), round(float(high), digits)]

@@ -1,0 +1,100 @@
+"""Models from a configuration: teachers and students of the Marian kind, transformers' own."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import MarianMTModel, PreTrainedTokenizerBase
+
+# Sinusoidal positions cost no parameters, so there is no reason to be short.
+MAX_POSITIONS = 512
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The size of an encoder-decoder transformer.
+
+    Attributes:
+        d_model: width of the hidden states; a multiple of `heads`.
+        encoder_layers, decoder_layers: how many of each.
+        ffn: width of the feed-forward layers.
+        heads: attention heads.
+        dropout: after embeddings, attention and feed-forward layers, in training.
+    """
+
+    d_model: int
+    encoder_layers: int
+    decoder_layers: int
+    ffn: int
+    heads: int = 4
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name != "dropout" and value < 1:
+                raise ValueError(f"{name}: got {value}, expected at least 1")
+        if self.d_model % self.heads:
+            raise ValueError(f"d_model: got {self.d_model}, expected a multiple of heads={self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: got {self.dropout}, expected 0 to 1 (excluded)")
+
+
+def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, seed: int) -> MarianMTModel:
+    """A fresh MarianMTModel with one embedding for source, target and output.
+
+    The weights depend on `seed` alone; torch's global random state is left as it was.
+
+    Args:
+        architecture: the size.
+        tokenizer: gives the vocabulary, pad (which is also the decoder's start token, as in Marian) and eos.
+        seed: of the initial weights.
+    """
+    from transformers import GenerationConfig, MarianConfig, MarianMTModel
+
+    vocabulary, pad, eos = len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id
+    config = MarianConfig(
+        vocab_size=vocabulary,
+        decoder_vocab_size=vocabulary,
+        d_model=architecture.d_model,
+        encoder_layers=architecture.encoder_layers,
+        decoder_layers=architecture.decoder_layers,
+        encoder_ffn_dim=architecture.ffn,
+        decoder_ffn_dim=architecture.ffn,
+        encoder_attention_heads=architecture.heads,
+        decoder_attention_heads=architecture.heads,
+        dropout=architecture.dropout,
+        activation_function="relu",
+        scale_embedding=True,
+        max_position_embeddings=MAX_POSITIONS,
+        pad_token_id=pad,
+        eos_token_id=eos,
+        decoder_start_token_id=pad,
+        forced_eos_token_id=None,
+        share_encoder_decoder_embeddings=True,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = MarianMTModel(config)
+    # The start token is an input only: no translation holds it.
+    model.generation_config = GenerationConfig(
+        pad_token_id=pad, eos_token_id=eos, decoder_start_token_id=pad, suppress_tokens=[pad], max_length=128
+    )
+    return model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable and frozen parameters, a tied one counted once; fixed positions do not count.
+
+    >>> count_parameters(nn.Linear(3, 2))
+    8
+    """
+    positions = {
+        id(parameter) for name, parameter in model.named_parameters() if name.endswith("embed_positions.weight")
+    }
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in positions)

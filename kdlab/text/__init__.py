@@ -1,0 +1,1 @@
+"""Text for distillation: a grammar with exact probabilities, parallel text, tokenizers and batches."""
