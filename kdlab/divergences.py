@@ -199,9 +199,7 @@ class SkewReverseKL(Divergence):
 
     def slope(self, pair: LogPair) -> Tensor:
         over_q = pair.to_mixture(1 - self.skew)[1]
-        share = self.skew * torch.expm1(
-            -over_q
-        )  # skew (q / m - 1), the 1 being the multiple that does not count
+        share = self.skew * torch.expm1(-over_q)  # skew (q / m - 1): the 1 is a multiple that does not count
         return torch.where(pair.q > 0, -pair.q * (over_q + share), 0.0)
 
 

@@ -138,10 +138,10 @@ def kl_to_truth(student: PreTrainedModel, truth: PhrasebookTeacher, sources: Seq
     Returns:
         `nats_a_sentence`, the mean over the sources, and `nats_a_token`, divided by the expected length.
     """
-    from kdlab.text.tokenizers import encode_sources
+    from kdlab.text.tokenizers import MAX_LENGTH, encode_sources
 
     student.eval()
-    ids = encode_sources(truth.tokenizer, sources)
+    ids = encode_sources(truth.tokenizer, sources, MAX_LENGTH)
     rows = [
         (Example(source, target), probability)
         for source, line in zip(ids, sources, strict=True)

@@ -84,10 +84,10 @@ def translate(
     description: str = "translating",
 ) -> list[str]:
     """Translations of `lines`, in their order. An empty line stays empty: there is nothing to translate."""
-    from kdlab.text.tokenizers import encode_sources
+    from kdlab.text.tokenizers import MAX_LENGTH, encode_sources
 
     filled = [number for number, line in enumerate(lines) if line.strip()]
-    sources = encode_sources(tokenizer, [lines[number] for number in filled])
+    sources = encode_sources(tokenizer, [lines[number] for number in filled], MAX_LENGTH)
     translations = [""] * len(lines)
     for batch in generate(model, sources, search, description):
         for index, ids in batch.items():

@@ -13,12 +13,12 @@ wenn es {d} {w}, werden {s} {v obj} {v inf}.
 + plan 8
 s:subject m:modal v:vp-plan t:time
 {s} {m} {v base} {t}.
-({s} {m} {t}*3|{t} {m} {s}*2) {v obj} {v inf}.
+({s} {m} {t}*3|{t} {m} {s}*2) {m rest} {v obj} {v inf}.
 
 plan_now 5
 s:subject m:modal v:vp-plan
 {s} {m} {v base}.
-{s} {m} {v obj} {v inf}.
+{s} {m} {m rest} {v obj} {v inf}.
 
 + happened 8
 s:subject v:vp-past t:past
@@ -28,7 +28,7 @@ s:subject v:vp-past t:past
 already 2
 s:=you v:vp-past
 have {s} already {v pp}?
-{v aux} {s} {v obj} schon {v part}?
+{v aux} {s} schon {v obj} {v part}?
 
 never 2
 s:subject v:vp-plan
@@ -61,17 +61,17 @@ don't forget to {v base} {t}.
 <vergessen Sie|vergiss> (|bitte) nicht, {t} {v obj} {v zu}.
 
 + because 4
-s:subject v:vp-plan t:time
+s:pronoun v:vp-plan t:time
 {s} can't come because {s} {s:have/has/have} to {v base} {t}.
 {s} {s:kann/kannst/kann/können} nicht kommen, weil {s} {t} {v obj} {v inf} {s:muss/musst/muss/müssen}.
 
 + whether 4
-s:subject v:vp-plan t:time
+s:pronoun v:vp-plan t:time
 do you know (whether|if) {s} can {v base} {t}?
 <wissen Sie|weißt du>, ob {s} {t} {v obj} {v inf} {s:kann/kannst/kann/können}?
 
 + think 4
-s:subject v:vp-past t:past
+s:pronoun v:vp-past t:past
 I think (|that) {s} {v past} {t}.
 ich (glaube*3|denke*2), dass {s} {t} {v obj} {v part} {v aux}.
 

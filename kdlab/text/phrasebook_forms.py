@@ -95,9 +95,14 @@ class EnglishModal:
 
 @dataclass(frozen=True)
 class GermanModal:
+    """Forms for ich, du, er and the plural; `rest` is what follows later in the clause ("gern" of *würde gern*)."""
+
     forms: tuple[str, str, str, str]
+    rest: str = ""
 
     def render(self, args: tuple[str, ...], subject: Form | None, register: int) -> str:
+        if args == ("rest",):
+            return self.rest
         assert isinstance(subject, GermanSubject)
         return subject.agree(self.forms, register)
 

@@ -172,6 +172,9 @@ class Lexicon:
             return [(value, 1 / len(names)) for value, _ in self._subjects if value.name in names]
         if spec == "subject":
             return self._subjects
+        if spec == "pronoun":
+            pronouns = [(value, p) for value, p in self._subjects if " " not in value.name]
+            return [(value, p / sum(q for _, q in pronouns)) for value, p in pronouns]
         return self.noun_phrases(spec)
 
     def noun_phrases(self, spec: str) -> Distribution:
@@ -279,15 +282,15 @@ class Lexicon:
 
     @cached_property
     def _modals(self) -> Distribution:
-        """`want to,wants to,want to | will,willst,will,wollen + möchte,…`."""
+        """`want to,wants to,want to | will,willst,will,wollen + würde,würdest,würde,würden,gern`."""
         entries = []
         for line in _lines(words_data.MODALS, self.small):
             english_text, german_text = line.split(" | ")
             i, third, others = english_text.strip().split(",")
             german = []
             for text, weight in _alternatives(german_text):
-                ich, du, er, plural = text.split(",")
-                german.append((GermanModal((ich, du, er, plural)), weight))
+                ich, du, er, plural, *rest = text.split(",")
+                german.append((GermanModal((ich, du, er, plural), "".join(rest)), weight))
             entries.append(Value(i, ((EnglishModal((i, third, others)), 1.0),), tuple(german)))
         return [(value, 1 / len(entries)) for value in entries]
 

@@ -15,6 +15,7 @@ ADJECTIVES_OF = {
     "nature": "beautiful big small quiet",
     "gastro": "good cheap nice quiet small expensive",
     "dish": "hot hot#2 cold big small good",
+    "plate": "hot cold big small good",
     "baking": "fresh good",
     "produce": "fresh ripe cheap good",
     "hotdrink": "hot strong",
@@ -23,17 +24,21 @@ ADJECTIVES_OF = {
     "clothing": "red blue black warm light light#2 cheap beautiful new elegant",
     "documents": "new old",
     "ticket": "new old",
+    "key": "new old small",
+    "luggage": "black red big small new old",
     "gear": "black red big small new old",
     "device": "new old cheap expensive",
     "gift": "cheap small beautiful nice",
     "toiletry": "new clean small",
     "room": "quiet small big cheap nice bright",
-    "table": "quiet small big nice free",
-    "hire": "small new cheap red old",
+    "table": "quiet small big nice",
+    "hire": "small new red old",
     "railway": "next last fast",
     "furniture": "new comfortable small big",
     "switch": "",
     "fixture": "",
+    "lift": "",
+    "bedding": "new clean small",
     "opening": "",
     "eyewear": "black new old",
     "mail": "long short",
@@ -48,7 +53,7 @@ ADJECTIVES_OF = {
     "language": "",
     "money": "",
     "bill": "",
-    "reading": "interesting long short old",
+    "reading": "interesting old",
 }
 
 AFTER_THE = ("nearest", "next", "last")  # adjectives that want a definite article
@@ -108,7 +113,7 @@ pharmacy | die Apotheke/Apotheken
 bakery | die Bäckerei/Bäckereien*4 + der Bäcker/Bäcker (bei)
 butcher's shop>butcher's shops | die Metzgerei/Metzgereien@1,5,0 + die Fleischerei/Fleischereien@4,0,1 + die Fleischhauerei/Fleischhauereien@0,0,5
 bookshop | die Buchhandlung/Buchhandlungen*3 + der Buchladen/Buchläden
-hairdresser's>hairdressers | der Friseur/Friseure (bei)
+hairdresser's>hairdressers | der Friseursalon/Friseursalons
 laundry | die Wäscherei/Wäschereien
 """,
     "nature": """
@@ -137,10 +142,12 @@ ice cream parlour | die Eisdiele/Eisdielen@5,5,1 + der Eissalon/Eissalons@0,0,5
 + sausage | die Wurst/Würste
 pizza | die Pizza/Pizzen
 omelette | das Omelett/Omeletts
+""",
+    "plate": """
+meatball | die Frikadelle/Frikadellen@1,1,0 + die Bulette/Buletten@6,0,0 + das Fleischpflanzerl/Fleischpflanzerl@0,5,0 + das Fleischlaberl/Fleischlaberl@0,0,6
 schnitzel>schnitzels | das Schnitzel/Schnitzel
 dumpling | der Knödel/Knödel@1,5,5 + der Kloß/Klöße@4,0,0
 pancake | der Pfannkuchen/Pfannkuchen@1,6,1 + der Eierkuchen/Eierkuchen@4,0,0 + die Palatschinke/Palatschinken@0,0,6
-meatball | die Frikadelle/Frikadellen@1,1,0 + die Bulette/Buletten@6,0,0 + das Fleischpflanzerl/Fleischpflanzerl@0,5,0 + das Fleischlaberl/Fleischlaberl@0,0,6
 """,
     "baking": """
 + roll / bread roll | das Brötchen/Brötchen@4,1,0 + die Schrippe/Schrippen@3,0,0 + die Semmel/Semmeln@0,6,7
@@ -202,12 +209,16 @@ credit card | die Kreditkarte/Kreditkarten
 driving licence | der Führerschein/Führerscheine
 visa | das Visum/Visa
 """,
-    "gear": """
+    "key": """
++ key | der Schlüssel/Schlüssel
+""",
+    "luggage": """
 + suitcase | der Koffer/Koffer
 + bag | die Tasche/Taschen
-+ key | der Schlüssel/Schlüssel
-umbrella | der Regenschirm/Regenschirme*2 + der Schirm/Schirme
 backpack / rucksack | der Rucksack/Rucksäcke
+""",
+    "gear": """
+umbrella | der Regenschirm/Regenschirme*2 + der Schirm/Schirme
 wallet | der Geldbeutel/Geldbeutel@1,6,0 + das Portemonnaie/Portemonnaies@5,1,0 + die Geldbörse/Geldbörsen@2,2,7
 notebook | das Notizbuch/Notizbücher
 """,
@@ -233,6 +244,8 @@ mug | die Tasse/Tassen@2,2,1 + der Becher/Becher@2,1,0 + das Häferl/Häferln@0,
     "toiletry": """
 towel | das Handtuch/Handtücher
 toothbrush | die Zahnbürste/Zahnbürsten
+""",
+    "bedding": """
 pillow | das Kissen/Kissen@5,5,1 + der Polster/Pölster@0,0,4
 blanket | die Decke/Decken
 """,
@@ -264,8 +277,11 @@ sofa | das Sofa/Sofas*3 + die Couch/Couches
 """,
     "fixture": """
 shower | die Dusche/Duschen
-lift | der Aufzug/Aufzüge@3,4,4 + der Fahrstuhl/Fahrstühle@4,1,0 + der Lift/Lifte@1,2,4
+hairdryer | der Föhn/Föhne*4 + der Haartrockner/Haartrockner
 coffee machine | die Kaffeemaschine/Kaffeemaschinen
+""",
+    "lift": """
+lift | der Aufzug/Aufzüge@3,4,4 + der Fahrstuhl/Fahrstühle@4,1,0 + der Lift/Lifte@1,2,4
 """,
     "switch": """
 heating | die Heizung/Heizungen
@@ -296,7 +312,7 @@ aunt | die Tante/Tanten
 uncle | der Onkel/Onkel
 grandmother | die Großmutter/Großmütter*2 + die Oma/Omas
 cousin | der Cousin/Cousins*2 + die Cousine/Cousinen*2
-children=pl | pl Kinder
+grandparents=pl | pl Großeltern
 """,
     "acquaintance": """
 + friend | der Freund/Freunde + die Freundin/Freundinnen

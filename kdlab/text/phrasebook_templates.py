@@ -43,22 +43,22 @@ n:outlet+gastro^ p:next_to m:culture+monument^
 {n def nom} (ist*2|liegt*2|befindet sich) {p} {m def dat}.
 
 + order_one 3
-s:=I/we n:dish+baking+hotdrink+colddrink+mass?
+s:=I/we n:dish+plate+baking+hotdrink+colddrink+mass?
 {s} would like {n indef}, please.
 {s} ({s:hätte/hättest/hätte/hätten} gern*3|{s:möchte/möchtest/möchte/möchten}*2) {n indef acc}, bitte.
 
 + order_two 3
-s:=I/we a:dish+baking? b:hotdrink+colddrink?
+s:=I/we a:dish+plate+baking? b:hotdrink+colddrink?
 {s} would like {a indef} and {b indef}.
 {s} ({s:hätte/hättest/hätte/hätten} gern*3|{s:möchte/möchtest/möchte/möchten}*2) {a indef acc} und {b indef acc}.
 
 number 2
-k:number n:dish+baking+ticket+gift?
+k:number n:dish+plate+baking+ticket+gift?
 (I'd like|I would like) {k} {n pl}, please.
 ich (hätte gern*3|möchte*2) {k} {n zero acc pl}, bitte.
 
 + price 2
-n:gear+eyewear+clothing+gift+device+room+reading+ticket?
+n:gear+luggage+eyewear+clothing+gift+device+room+reading+ticket?
 (how much {n:does/do} {n this} cost|how much {n:is/are} {n this})?
 (was|wie viel) {n:kostet/kosten} {n this nom}?
 
@@ -85,7 +85,7 @@ do you have {n indef} for {k} people?
 staying 0.7
 s:subject k:number u:unit
 {s} {s:am/is/are} staying here for {k} {u}.
-{s} {s:bleibe/bleibst/bleibt/bleiben} (hier {k} {u}|{k} {u} hier*3).
+{s} {s:bleibe/bleibst/bleibt/bleiben} ({k} {u} hier*3|für {k} {u} hier).
 
 departure 2
 n:railway^ c:city+country d:day
@@ -118,37 +118,37 @@ how long does it take to get to {c zero} by {n}?
 wie lange (dauert die Fahrt|braucht man) mit {n def dat} nach {c zero dat}?
 
 + seen 2
-n:gear+eyewear+documents+ticket+device?
+n:gear+luggage+key+eyewear+documents+ticket+device?
 have you seen {n my}?
 <haben Sie|hast du> {n my acc} gesehen?
 
 not_found 2
-s:subject n:gear+eyewear+documents+ticket+device?
+s:subject n:gear+luggage+key+eyewear+documents+ticket+device?
 {s} can't find {n poss}.
 {s} ({s:finde/findest/findet/finden} {n poss acc} nicht|{s:kann/kannst/kann/können} {n poss acc} nicht finden).
 
 stolen 1
-n:gear+documents+device+ticket?
+n:gear+luggage+key+documents+device+ticket?
 someone has stolen {n my}.
 (jemand*3|man) hat mir {n my acc} gestohlen.
 
 yours 2
-n:gear+eyewear+documents+ticket+device+clothing?
+n:gear+luggage+key+eyewear+documents+ticket+device+clothing?
 {n:is this/are these} {n your}?
 {n:ist/sind} das {n your nom}?
 
 here_is 1
-n:gear+eyewear+documents+ticket?
+n:gear+luggage+key+eyewear+documents+ticket?
 here {n:is/are} {n my}.
 hier {n:ist/sind} {n my nom}.
 
 where_bought 2
-n:clothing+gear+device+gift?
+n:clothing+gear+luggage+device+gift?
 where did you buy {n this}?
 wo <haben Sie|hast du> {n this acc} gekauft?
 
 that_i_bought 3
-s:subject n:clothing+gear+device+gift? t:past
+s:pronoun n:clothing+gear+luggage+device+gift? t:past
 {n:this is/these are} {n def} (that|which) {s} bought {t}.
 {n:das ist/das sind} {n def nom}, {n rel acc} {s} {t} gekauft {s haben}.
 
@@ -158,9 +158,9 @@ k:kin+acquaintance? n:clothing+gift+device+reading?
 {k my nom} {k:hat/haben} mir {n indef acc} (geschenkt|gegeben).
 
 i_gave 2
-s:subject k:kin+acquaintance? n:clothing+gift+device+reading? t:past
+s:subject k:kin+acquaintance n:clothing+gift+device+reading? t:past
 {s} gave {k poss} {n indef} {t}.
-({s} {s haben} {k poss dat} {t}|{t} {s haben} {s} {k poss dat}) {n indef acc} (geschenkt|gegeben).
+({s} {s haben} {k poss dat} {t}|{t} {s haben} {s} {k poss dat}) {n indef acc} geschenkt.
 
 present_for 2
 s:=I/we n:clothing+gift+device+reading? k:kin+acquaintance?
@@ -173,7 +173,7 @@ do you have {n this} {v}?
 <haben Sie|hast du> {n this acc} (|auch) {v}?
 
 too_big 1
-n:clothing+furniture+gear? z:too
+n:clothing+furniture+luggage? z:too
 {n this} {n:is/are} {z} for me.
 {n this nom} {n:ist/sind} (mir|für mich) {z}.
 
@@ -183,22 +183,22 @@ n:furniture z:uncomfortable s:=I/we
 ({n def nom} in {s:meinem/deinem/seinem/unserem} Zimmer ist {z}*2|in {s:meinem/deinem/seinem/unserem} Zimmer ist {n def nom} {z}).
 
 how_is_it 2
-n:culture+gastro+room+dish+clothing! d:degree
+n:culture+gastro+room+dish+plate+clothing! d:degree
 {n def noadj} {n:is/are} {d} {n pred}.
 {n def nom noadj} {n:ist/sind} {d} {n pred}.
 
 broken 1
-n:fixture+switch+device f:broken
+n:fixture+switch+device+lift f:broken
 {n def} {f}.
 {n def nom} {f}.
 
 broken_room 1
 s:=I/we n:fixture+switch f:broken
 {n def} in {s:my/his/our} room {f}.
-({n def nom} in {s:meinem/deinem/seinem/unserem} Zimmer {f}*2|in {s:meinem/deinem/seinem/unserem} Zimmer {f} {n def nom}).
+{n def nom} in {s:meinem/deinem/seinem/unserem} Zimmer {f}.
 
 there_is_no 1
-n:furniture+toiletry+fixture s:=I/we
+n:furniture+bedding+fixture s:=I/we
 there is no {n} in {s:my/his/our} room.
 (in {s:meinem/deinem/seinem/unserem} Zimmer gibt es {n no acc}*3|es gibt {n no acc} in {s:meinem/deinem/seinem/unserem} Zimmer).
 
@@ -253,7 +253,7 @@ n:body+bodies
 (mir {n:tut/tun} {n def nom} weh*3|{n my nom} {n:tut/tun} weh).
 
 ill 0.7
-s:subject i:illness t:past
+s:subject i:illness t:since
 {s} {s:have/has/have} had {i} since {t}.
 ({s} {s haben} seit {t}|seit {t} {s haben} {s}) {i}.
 

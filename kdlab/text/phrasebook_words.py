@@ -8,14 +8,14 @@ ADJECTIVES = """
 + new | neu
 + big | groß
 + small | klein
-+ beautiful | schön*3 + hübsch
-+ famous | berühmt*3 + bekannt
++ beautiful | schön
++ famous | berühmt
 interesting | interessant
 modern | modern
 nearest | nächste
-+ quiet | ruhig*4 + still
++ quiet | ruhig
 + good | gut
-+ cheap | billig*2 + günstig*2 + preiswert
++ cheap | billig*2 + günstig*2
 nice | schön*2 + nett*2
 nice#2 | nett*3 + sympathisch
 expensive | teuer
@@ -65,7 +65,7 @@ MODALS = """
 + have to,has to,have to | muss,musst,muss,müssen
 can,can,can | kann,kannst,kann,können
 should,should,should | sollte,solltest,sollte,sollten*3 + soll,sollst,soll,sollen
-+ would like to,would like to,would like to | möchte,möchtest,möchte,möchten*3 + würde gern,würdest gern,würde gern,würden gern
++ would like to,would like to,would like to | möchte,möchtest,möchte,möchten*3 + würde,würdest,würde,würden,gern
 """
 
 PHRASES = {
@@ -157,6 +157,14 @@ too hard | zu hart
 too soft | zu weich
 too small | zu klein
 too old | zu alt
+""",
+    "since": """
+yesterday*2 | gestern
+last night | gestern Abend
+last week | letzter Woche*2 + voriger Woche
+Friday | Freitag
+Sunday | Sonntag
+this morning | heute Morgen@5,3,2 + heute früh@1,2,4
 """,
     "illness": """
 a headache | Kopfschmerzen*3 + Kopfweh@1,2,4

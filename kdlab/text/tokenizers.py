@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PAD_TOKEN, EOS_TOKEN, UNK_TOKEN = "<pad>", "</s>", "<unk>"
 SMALLEST_VOCABULARY = 256 + 3  # every byte, and the special tokens
+MAX_LENGTH = 256  # tokens of a sentence, eos included; what is longer is cut
 
 
 def train_tokenizer(lines: Iterable[str], vocabulary_size: int = 4000) -> PreTrainedTokenizerFast:

@@ -160,9 +160,10 @@ def test_infinite_where_the_student_rules_out_what_the_teacher_does_not(name, pa
     ids=label,
 )
 @pytest.mark.parametrize("low", [0.0, -50.0, -1e4])
-def test_infinite_where_the_teacher_rules_out_what_the_student_does_not(name, parameters, low) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_infinite_where_the_teacher_rules_out_what_the_student_does_not(name, parameters, low, dtype) -> None:
     """Even where q underflows: q > 0 is what the mathematics says."""
-    student, teacher = torch.tensor([0.0, 0.0, low]), torch.tensor([0.0, 0.0, -math.inf])
+    student, teacher = torch.tensor([[0.0, 0.0, low], [0.0, 0.0, -math.inf]]).to(dtype)
     value, slope = value_and_gradient(student, teacher, divergence=name, **parameters)
     assert value == math.inf
     assert not slope.isnan().any()

@@ -107,6 +107,15 @@ def test_no_token_counts(name, parameters, reduction, sparse) -> None:
     assert (student.grad == 0).all()
 
 
+@pytest.mark.parametrize("number", [0, torch.tensor(0)])
+def test_no_token_counts_in_the_whole_accumulated_batch(number) -> None:
+    student, teacher, labels = batch()
+    labels = torch.full_like(labels, IGNORED)
+    value, slope = value_and_gradient(student, teacher, labels, ce_weight=0.5, num_items_in_batch=number)
+    assert value == 0
+    assert (slope == 0).all()
+
+
 def test_an_empty_batch() -> None:
     empty = torch.zeros(0, 3, 6, requires_grad=True)
     loss = distillation_loss(empty, torch.zeros(0, 3, 6), torch.zeros(0, 3, dtype=torch.int64), ce_weight=0.5)
@@ -177,6 +186,16 @@ def test_labels_of_any_integer_type(dtype) -> None:
     student, teacher, labels = batch()
     expected = distillation_loss(student, teacher, labels, ce_weight=0.5)
     assert distillation_loss(student, teacher, labels.to(dtype), ce_weight=0.5) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_cross_entropy_of_half_precision_logits_is_float32(dtype) -> None:
+    student, teacher, labels = batch()
+    student = student.to(dtype)
+    expected = functional.cross_entropy(student.float().reshape(8, 6), labels.reshape(8))
+    found = distillation_loss(student, teacher.to(dtype), labels, ce_weight=1.0)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0.0)
 
 
 def test_the_two_sides_may_differ_in_precision() -> None:

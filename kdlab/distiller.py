@@ -1,0 +1,159 @@
+"""Distiller: transformers' own Seq2SeqTrainer, with a teacher.
+
+Mixed precision, accumulation, checkpoints, resume, logging and several processes are the Trainer's. Only the loss
+is ours: it asks the teacher about the same batch, and divides by the tokens of the whole accumulated batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
+
+from kdlab.distributions import at_least_float32
+from kdlab.losses import DistillationLoss
+from kdlab.progress import progress_bar
+from kdlab.teachers import Teacher, place_teacher
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "decoder_input_ids")
+
+
+class Distiller(Seq2SeqTrainer):
+    """Trains a student on a teacher's distribution, or, without a teacher, on the labels alone.
+
+    Args:
+        model: the student, an encoder-decoder model.
+        args: transformers' Seq2SeqTrainingArguments.
+        teacher: any `Teacher`; None trains on the labels by cross-entropy (the baseline, or sequence level, where
+            the labels are the teacher's own translations).
+        loss: how the two distributions are compared; default: forward KL at temperature 1.
+        label_smoothing: of the cross-entropy without a teacher.
+        description: for the progress bar.
+        **options: whatever Seq2SeqTrainer takes: train_dataset, eval_dataset, data_collator, callbacks ...
+            Batches hold input_ids, attention_mask, labels (-100 where a token does not count) and
+            decoder_input_ids, as `kdlab.text.batches.collate` makes them.
+
+    Raises:
+        ValueError: a student that shares parameters with its teacher; label smoothing together with a teacher,
+            or given to `args`, where a distillation loss would not see it.
+
+    `evaluate` reports `eval_loss`: the training loss (unsmoothed) of `eval_dataset`, in nats a token over all its
+    tokens, not a mean of means over batches.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: Seq2SeqTrainingArguments,
+        *,
+        teacher: Teacher | None = None,
+        loss: DistillationLoss | None = None,
+        label_smoothing: float = 0.0,
+        description: str = "training",
+        **options: Any,
+    ):
+        if args.label_smoothing_factor or (teacher is not None and label_smoothing):
+            raise ValueError(
+                "label_smoothing: got a value that the distillation loss would not use, expected it as the Distiller's "
+                "own argument and without a teacher, whose distribution is soft already"
+            )
+        super().__init__(model=model, args=args, **options)
+        self.teacher, self.loss = teacher, loss or DistillationLoss()
+        self.label_smoothing = label_smoothing
+        # The loss below divides by num_items_in_batch itself: the Trainer must count it and not divide again.
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True
+        if teacher is not None:
+            place_teacher(teacher, model, args.device)
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self.add_callback(_Bar(description))
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """The loss of one micro-batch, as its share of the whole accumulated batch."""
+        outputs = model(**{name: inputs[name] for name in MODEL_INPUTS}, use_cache=False)
+        labels = inputs["labels"]
+        if self.teacher is None:
+            smoothing = self.label_smoothing if model.training else 0.0
+            loss = _cross_entropy(outputs.logits, labels, smoothing, num_items_in_batch)
+        else:
+            loss = self.loss(outputs.logits, self.teacher(inputs), labels, num_items_in_batch)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            # num_items_in_batch counts all processes' tokens, and their gradients are averaged: undo that.
+            loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval", **_: Any
+    ) -> dict[str, float]:
+        """Training loss on `eval_dataset`, in nats a token."""
+        model = self.accelerator.unwrap_model(self.model).eval()
+        total, tokens = 0.0, 0
+        for inputs in self.get_eval_dataloader(eval_dataset):
+            inputs = self._prepare_inputs(inputs)
+            counted = int((inputs["labels"] != -100).sum())
+            loss = self.compute_loss(model, inputs)
+            assert isinstance(loss, Tensor)  # since return_outputs is False
+            total, tokens = total + loss.item() * counted, tokens + counted
+        sums = self.accelerator.gather(torch.tensor([[total, float(tokens)]], device=self.args.device)).sum(0)
+        metrics = {f"{metric_key_prefix}_loss": float(sums[0] / sums[1])}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class _Bar(TrainerCallback):
+    """One progress bar with an ETA and the last losses, instead of a line of logs every few steps."""
+
+    def __init__(self, description: str):
+        self.description, self.bar, self.losses = description, None, {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.bar = progress_bar(state.max_steps, self.description, "updates", initial=state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.losses |= {name: f"{logs[name]:.3f}" for name in ("loss", "eval_loss") if name in logs}
+            self.bar.set_postfix(self.losses, refresh=False)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def _cross_entropy(
+    logits: Tensor, labels: Tensor, label_smoothing: float, num_items_in_batch: Tensor | int | None
+) -> Tensor:
+    total = functional.cross_entropy(
+        at_least_float32(logits).flatten(0, -2),
+        labels.flatten(),
+        ignore_index=-100,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+    if num_items_in_batch is None:
+        return total / (labels != -100).sum().clamp_min(1)
+    return total / num_items_in_batch

@@ -1,0 +1,315 @@
+"""One distillation experiment: teacher, student alone, distilled student, all measured.
+
+Equal compute: every student trains for the same updates on batches of the same size, with the same schedule, and
+keeps the checkpoint with the lowest loss on validation data. The teacher's cost is reported beside, not hidden.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock
+
+import kdlab
+from kdlab.evaluation import (
+    bytes_on_disk,
+    distance_to_teacher,
+    gap_closed,
+    generation_speed,
+    kl_to_truth,
+    translation_quality,
+)
+from kdlab.files import cache_folder, fingerprint, write_json
+from kdlab.generation import translate
+from kdlab.losses import DistillationLoss
+from kdlab.profiles import PhrasebookSizes, Profile, choose_profile
+from kdlab.sequences import PseudoTargets, pseudo_targets
+from kdlab.students import count_parameters, new_model
+from kdlab.teachers import LiveTeacher, PhrasebookTeacher
+from kdlab.text.batches import Example
+from kdlab.text.parallel import Corpus, ParallelText, read_corpus
+from kdlab.text.phrasebook import Phrasebook
+from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets, load_tokenizer, train_tokenizer
+from kdlab.training import TrainingData, finished, train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TEACHER_SEED = 0  # one teacher for all seeds of the students, so that their spread is the students' own
+DATA_SEED = 0
+TRUTH_SENTENCES = 200  # of the test set, on which the exact distance to the truth is taken
+SPEED_SENTENCES = 300
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user of `kdlab distill` chooses."""
+
+    data: str = "phrasebook"
+    pair: str = "en-de"
+    profile: str = "auto"
+    seed: int = 0
+    teacher: str | None = None
+    level: str | None = None
+    pairs: int | None = None
+    updates: int | None = None
+
+
+@dataclass
+class Task:
+    """The text of an experiment, and what is known beyond it."""
+
+    corpus: Corpus
+    teacher_text: ParallelText
+    phrasebook: Phrasebook | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Experiment:
+    """Runs, or goes on with, one experiment in a folder. Every finished stage is found again there."""
+
+    def __init__(self, settings: Settings, folder: Path):
+        self.settings, self.folder = settings, folder
+        self.profile_name, self.profile = choose_profile(settings.profile, settings.data)
+        self.level = settings.level or self.profile.level
+        self.task = load_task(settings, self.profile)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def run(self) -> dict[str, Any]:
+        """Every stage in turn; returns the report."""
+        self.teacher, self.tokenizer, self.teacher_record, name = get_teacher(
+            self.settings, self.profile, self.task, self.device
+        )
+        self.teacher_name = name
+        corpus = self.task.corpus
+        references = self.encode(corpus.train), self.encode(corpus.validation)
+        self.train_student("baseline", TrainingData(*references), distil=False)
+        same = self.distilled_examples("train", corpus.train, references[0])
+        validation = self.distilled_examples("validation", corpus.validation, references[1])
+        names = ["baseline"]
+        if corpus.unlabelled:
+            self.train_student("distilled_same_inputs", TrainingData(same, validation), distil=True)
+            more = self.translated("unlabelled", encode_sources(self.tokenizer, corpus.unlabelled, MAX_LENGTH))
+            same = [*same, *more.examples]
+            names.append("distilled_same_inputs")
+        self.train_student("distilled", TrainingData(same, validation), distil=True)
+        return self.report([*names, "distilled"])
+
+    def encode(self, text: ParallelText) -> list[Example]:
+        """A parallel text as token ids."""
+        sources = encode_sources(self.tokenizer, text.sources, MAX_LENGTH)
+        targets = encode_targets(self.tokenizer, text.targets, MAX_LENGTH)
+        return [Example(source, target) for source, target in zip(sources, targets, strict=True)]
+
+    def distilled_examples(self, name: str, text: ParallelText, references: Sequence[Example]) -> Sequence[Example]:
+        """What a distilled student reads for the labelled sources: references, or the teacher's translations."""
+        if self.level == "word":
+            return references
+        return self.translated(name, [example.source_ids for example in references]).examples
+
+    def translated(self, name: str, sources: Sequence[list[int]]) -> PseudoTargets:
+        """The teacher's translations, from the cache where they are there."""
+        search = self.profile.pseudo_targets
+        key = fingerprint([self.teacher_name, asdict(search), sources])
+        if search.sample:
+            torch.manual_seed(DATA_SEED)
+        made = pseudo_targets(
+            self.teacher,
+            sources,
+            search,
+            cache_folder() / "pseudo_targets" / f"{key}.jsonl",
+            f"teacher translates {name}",
+        )
+        self.task.seconds[f"pseudo_targets_{name}"] = round(made.seconds, 1)
+        return made
+
+    def train_student(self, name: str, data: TrainingData, *, distil: bool) -> None:
+        """Train the student alone (`distil` false) or from the teacher; a finished one is left as it is."""
+        recipe = self.profile.student_recipe
+        student = new_model(self.profile.student, self.tokenizer, self.settings.seed)
+        live = distil and self.level in ("word", "both")
+        train(
+            student,
+            self.tokenizer,
+            data,
+            recipe,
+            self.folder / name,
+            seed=self.settings.seed,
+            teacher=LiveTeacher(self.teacher) if live else None,
+            loss=DistillationLoss(ce_weight=self.profile.ce_weight),
+            label_smoothing=0.0 if distil else recipe.label_smoothing,
+            description=name.replace("_", " "),
+        )
+
+    def report(self, students: Sequence[str]) -> dict[str, Any]:
+        """Measure every system and put the figures together."""
+        report: dict[str, Any] = {}
+        translations: dict[str, dict[str, list[str]]] = {}
+        for name in ("teacher", *students):
+            report[name], translations[name] = self.measure(name)
+        main = next(iter(self.task.corpus.test_sets))
+        gaps = {
+            name: {
+                test: gap_closed(
+                    translations[name][test],
+                    translations["baseline"][test],
+                    translations["teacher"][test],
+                    text.targets,
+                )
+                for test, text in self.task.corpus.test_sets.items()
+            }
+            for name in students[1:]
+        }
+        report["gap_closed"] = gaps["distilled"][main]["value"]
+        report["gap_closed_by"] = gaps
+        report["teacher_seconds"] = self.teacher_record.get("train_seconds", 0.0)
+        report["seconds"] = self.task.seconds
+        report["data"] = self.describe_data()
+        report["settings"] = asdict(self.settings) | {"profile": self.profile_name, "level": self.level}
+        report["profile"] = asdict(self.profile)
+        report["translations"] = {name: sets[main][:10] for name, sets in translations.items()}
+        text = self.task.corpus.test_sets[main]
+        report["translations"] |= {"source": text.sources[:10], "reference": text.targets[:10]}
+        return report
+
+    def describe_data(self) -> dict[str, Any]:
+        """Names and sizes, no text."""
+        corpus = self.task.corpus
+        return {
+            "name": corpus.name,
+            "fingerprint": corpus.fingerprint(),
+            "teacher_pairs": len(self.task.teacher_text),
+            "labelled_pairs": len(corpus.train),
+            "unlabelled": len(corpus.unlabelled),
+            "validation": len(corpus.validation),
+            "test_sets": {name: len(text) for name, text in corpus.test_sets.items()},
+        }
+
+    def measure(self, name: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        """All figures of one system, and its translations of the test sets; kept in the folder for resume."""
+        file = self.folder / name / "evaluation.json"
+        fresh = finished(file.parent, file.name)
+        if fresh is None:
+            fresh = self._measure(name)
+            write_json(file, fresh)
+        return fresh["figures"], fresh["translations"]
+
+    def _measure(self, name: str) -> dict[str, Any]:
+        is_teacher = name == "teacher"
+        folder = self.teacher_folder if is_teacher else self.folder / name
+        model = self.teacher if is_teacher else load_model(str(folder), self.device)
+        record = self.teacher_record if is_teacher else finished(folder) or {}
+        figures: dict[str, Any] = {"parameters": count_parameters(model)}
+        translations, sets = {}, {}
+        for test, text in self.task.corpus.test_sets.items():
+            label = f"{name.replace('_', ' ')} translates {test}"
+            translations[test] = translate(model, self.tokenizer, text.sources, self.profile.translation, label)
+            sets[test] = translation_quality(translations[test], text.targets)
+        main, text = next(iter(self.task.corpus.test_sets.items()))
+        examples = self.encode(text)
+        figures |= {"bleu": sets[main]["bleu"], "chrf": sets[main]["chrf"], "test_sets": sets}
+        figures |= distance_to_teacher(model, LiveTeacher(self.teacher), examples)
+        if self.task.phrasebook is not None:
+            truth = PhrasebookTeacher(self.task.phrasebook, self.tokenizer)
+            figures["kl_to_truth"] = kl_to_truth(model, truth, text.sources[:TRUTH_SENTENCES])
+        sources = [example.source_ids for example in examples[:SPEED_SENTENCES]]
+        figures["tokens_per_second"] = round(generation_speed(model, sources), 1)
+        figures["bytes_on_disk"] = bytes_on_disk(folder)
+        figures["train_seconds"] = record.get("train_seconds")
+        figures["training"] = record
+        return {"figures": figures, "translations": translations}
+
+    @property
+    def teacher_folder(self) -> Path:
+        return Path(self.teacher.config.name_or_path)
+
+
+def load_task(settings: Settings, profile: Profile) -> Task:
+    """Read or draw the text."""
+    if settings.data == "phrasebook":
+        assert profile.phrasebook is not None  # every phrasebook profile has sizes
+        return phrasebook_task(profile.phrasebook)
+    corpus = read_corpus(settings.data, settings.pair)
+    if settings.pairs is not None:
+        corpus = corpus.head(settings.pairs)
+    return Task(corpus, corpus.train)
+
+
+def phrasebook_task(sizes: PhrasebookSizes) -> Task:
+    """Sentences of the grammar: pairs for the teacher, a few labelled ones, many sources without references."""
+    phrasebook = Phrasebook("small" if sizes.grammar == "small" else "full")
+    counts = [sizes.test, sizes.validation, sizes.labelled, sizes.unlabelled, sizes.teacher]
+    pairs = iter(phrasebook.sample(sum(counts), DATA_SEED))
+    parts = [[next(pairs) for _ in range(count)] for count in counts]
+    test, validation, labelled, unlabelled, teacher = (
+        ParallelText([pair.source for pair in part], [pair.target for pair in part]) for part in parts
+    )
+    corpus = Corpus("phrasebook", ("en", "de"), labelled, validation, {"test": test}, unlabelled.sources)
+    return Task(corpus, teacher, phrasebook)
+
+
+def get_teacher(
+    settings: Settings, profile: Profile, task: Task, device: torch.device
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any], str]:
+    """The teacher that the user names, or one trained on the data and kept in the user's cache."""
+    if settings.teacher is not None:
+        name = settings.teacher.removeprefix("hub:")
+        return load_model(name, device), load_tokenizer(name), {}, name
+    identity = {
+        "version": kdlab.__version__,
+        "text": fingerprint([task.teacher_text.sources, task.teacher_text.targets]),
+        "validation": fingerprint([task.corpus.validation.sources, task.corpus.validation.targets]),
+        "vocabulary": profile.vocabulary,
+        "architecture": asdict(profile.teacher),
+        "recipe": asdict(profile.teacher_recipe),
+        "seed": TEACHER_SEED,
+    }
+    name = fingerprint(identity)
+    folder = cache_folder() / "teachers" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):  # a second process waits and then finds it finished
+        if finished(folder) is None:
+            write_json(folder / "identity.json", identity)
+            train_teacher(profile, task, folder)
+    return load_model(str(folder), device), load_tokenizer(str(folder)), finished(folder) or {}, name
+
+
+def train_teacher(profile: Profile, task: Task, folder: Path) -> None:
+    """Tokenizer and teacher, from scratch."""
+    text = task.teacher_text
+    tokenizer = train_tokenizer([*text.sources, *text.targets], profile.vocabulary)
+    pairs = []
+    for part in (text, task.corpus.validation):
+        sources = encode_sources(tokenizer, part.sources, MAX_LENGTH)
+        targets = encode_targets(tokenizer, part.targets, MAX_LENGTH)
+        pairs.append([Example(source, target) for source, target in zip(sources, targets, strict=True)])
+    train(
+        new_model(profile.teacher, tokenizer, TEACHER_SEED),
+        tokenizer,
+        TrainingData(*pairs),
+        profile.teacher_recipe,
+        folder,
+        seed=TEACHER_SEED,
+        label_smoothing=profile.teacher_recipe.label_smoothing,
+        description="teacher",
+    )
+
+
+def load_model(name: str, device: torch.device) -> PreTrainedModel:
+    """An encoder-decoder model from a folder or the hub, in eval mode."""
+    from transformers import AutoModelForSeq2SeqLM
+
+    try:
+        model = AutoModelForSeq2SeqLM.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model: nothing could be loaded from {name!r}, expected a folder written by save_pretrained or a "
+            f"name on the hub of an encoder-decoder model. transformers says: {error}"
+        ) from error
+    return model.to(device).eval()  # type: ignore[no-any-return]

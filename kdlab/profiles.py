@@ -1,0 +1,123 @@
+"""How large the models are and how long they train: one profile for each kind of data and machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from kdlab.generation import Search
+from kdlab.students import Architecture
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    Attributes:
+        updates: optimizer steps.
+        tokens_per_batch: padded tokens in a batch.
+        learning_rate: peak, after a linear warm-up over `warmup` updates; a cosine leads back to 0.
+        label_smoothing: where cross-entropy on the references is trained.
+        evaluations: how often the validation loss is taken, and a checkpoint kept.
+    """
+
+    updates: int
+    tokens_per_batch: int
+    learning_rate: float
+    warmup: int
+    label_smoothing: float = 0.1
+    evaluations: int = 20
+
+
+@dataclass(frozen=True)
+class PhrasebookSizes:
+    """How many sentences are drawn from the grammar; all sources are different."""
+
+    teacher: int
+    labelled: int
+    unlabelled: int
+    validation: int
+    test: int
+    grammar: str = "full"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything that a run of `kdlab distill` takes from its profile."""
+
+    vocabulary: int
+    teacher: Architecture
+    teacher_recipe: Recipe
+    student: Architecture
+    student_recipe: Recipe
+    pseudo_targets: Search
+    translation: Search
+    level: str
+    ce_weight: float
+    phrasebook: PhrasebookSizes | None = None
+
+
+_PHRASEBOOK_CPU = Profile(
+    vocabulary=1200,
+    teacher=Architecture(d_model=128, encoder_layers=2, decoder_layers=2, ffn=512),
+    teacher_recipe=Recipe(updates=2000, tokens_per_batch=1000, learning_rate=2.5e-3, warmup=200, label_smoothing=0.0),
+    student=Architecture(d_model=48, encoder_layers=1, decoder_layers=1, ffn=192, dropout=0.0),
+    student_recipe=Recipe(updates=2000, tokens_per_batch=750, learning_rate=5e-3, warmup=200, label_smoothing=0.1),
+    pseudo_targets=Search(sample=True),
+    translation=Search(num_beams=4),
+    level="both",
+    ce_weight=0.0,
+    phrasebook=PhrasebookSizes(teacher=50_000, labelled=400, unlabelled=30_000, validation=400, test=500),
+)
+_TEXT_CPU = Profile(
+    vocabulary=4000,
+    teacher=Architecture(d_model=128, encoder_layers=3, decoder_layers=3, ffn=512),
+    teacher_recipe=Recipe(updates=4000, tokens_per_batch=1500, learning_rate=2.5e-3, warmup=400),
+    student=Architecture(d_model=64, encoder_layers=1, decoder_layers=1, ffn=256, dropout=0.1),
+    student_recipe=Recipe(updates=8000, tokens_per_batch=1500, learning_rate=4e-3, warmup=400),
+    pseudo_targets=Search(num_beams=4),
+    translation=Search(num_beams=5),
+    level="sequence",
+    ce_weight=0.0,
+)
+PROFILES: dict[tuple[str, str], Profile] = {
+    ("phrasebook", "cpu"): _PHRASEBOOK_CPU,
+    ("phrasebook", "ci"): replace(
+        _PHRASEBOOK_CPU,
+        vocabulary=600,
+        teacher_recipe=replace(_PHRASEBOOK_CPU.teacher_recipe, updates=700),
+        student_recipe=replace(_PHRASEBOOK_CPU.student_recipe, updates=800, warmup=100, evaluations=8),
+        phrasebook=PhrasebookSizes(
+            teacher=12_000, labelled=400, unlabelled=8_000, validation=200, test=200, grammar="small"
+        ),
+    ),
+    ("text", "cpu"): _TEXT_CPU,
+    ("text", "ci"): replace(
+        _TEXT_CPU,
+        vocabulary=1000,
+        teacher_recipe=Recipe(updates=60, tokens_per_batch=1000, learning_rate=2.5e-3, warmup=20, evaluations=2),
+        student_recipe=Recipe(updates=60, tokens_per_batch=1000, learning_rate=4e-3, warmup=20, evaluations=2),
+        pseudo_targets=Search(),
+        translation=Search(num_beams=2),
+    ),
+    ("text", "gpu"): replace(
+        _TEXT_CPU,
+        vocabulary=8000,
+        teacher=Architecture(d_model=256, encoder_layers=6, decoder_layers=6, ffn=1024, dropout=0.2),
+        teacher_recipe=Recipe(updates=8000, tokens_per_batch=8000, learning_rate=1e-3, warmup=1000),
+        student_recipe=Recipe(updates=20_000, tokens_per_batch=8000, learning_rate=4e-3, warmup=1000),
+        pseudo_targets=Search(num_beams=5, tokens_per_batch=65_536),
+    ),
+}
+PROFILES["phrasebook", "gpu"] = _PHRASEBOOK_CPU
+NAMES = ("ci", "cpu", "gpu")
+
+
+def choose_profile(name: str, data: str) -> tuple[str, Profile]:
+    """The profile called `name` for this data; "auto" is "gpu" where there is one, else "cpu"."""
+    if name == "auto":
+        name = "gpu" if torch.cuda.is_available() else "cpu"
+    if name not in NAMES:
+        raise ValueError(f"profile: got {name!r}, expected one of {', '.join(NAMES)} or auto")
+    return name, PROFILES["phrasebook" if data == "phrasebook" else "text", name]

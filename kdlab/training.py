@@ -1,0 +1,205 @@
+"""One training run from start to finish: a schedule of batches, checkpoints, resume, the best checkpoint kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kdlab.files import write_json
+from kdlab.losses import DistillationLoss
+from kdlab.profiles import Recipe
+from kdlab.text.batches import BatchSchedule, Example, collate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from kdlab.teachers import Teacher
+
+RECORD = "training.json"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run learns from and what chooses its best checkpoint."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TrainingData,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    seed: int,
+    teacher: Teacher | None = None,
+    loss: DistillationLoss | None = None,
+    label_smoothing: float = 0.0,
+    description: str = "training",
+) -> dict[str, Any]:
+    """Train `model` and leave its best checkpoint, the tokenizer and a record in `folder`.
+
+    A folder that holds a finished run is left alone; one that holds checkpoints goes on from the last of them,
+    and ends with the same weights as a run that was never stopped.
+
+    Returns:
+        The record: train_seconds, updates, target tokens seen, epochs, best update and the validation curve.
+    """
+    record = finished(folder)
+    if record is not None:
+        return record
+    from kdlab.distiller import Distiller
+
+    schedule = make_schedule(data.train, recipe, seed)
+    trainer = Distiller(
+        model,
+        _arguments(recipe, folder / "checkpoints", seed),
+        train_dataset=schedule,
+        eval_dataset=_Lists(data.validation, recipe),
+        data_collator=_Collator(data, model),
+        teacher=teacher,
+        loss=loss,
+        label_smoothing=label_smoothing,
+        description=description,
+    )
+    spent = _Clock(folder / "seconds.json")
+    trainer.add_callback(spent.callback())
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+    curve = [(entry["step"], entry["eval_loss"]) for entry in trainer.state.log_history if "eval_loss" in entry]
+    record = {
+        "train_seconds": round(spent.total(), 1),
+        "updates": recipe.updates,
+        "target_tokens": schedule.tokens,
+        "epochs": round(schedule.epochs, 2),
+        "best_update": min(curve, key=lambda point: point[1])[0],
+        "validation_curve": curve,
+    }
+    trainer.save_model(str(folder))
+    tokenizer.save_pretrained(folder)
+    shutil.rmtree(folder / "checkpoints")
+    write_json(folder / RECORD, record)  # last: its presence says that the run is finished
+    return record
+
+
+def finished(folder: Path, record: str = RECORD) -> dict[str, Any] | None:
+    """The record of a finished run, or None."""
+    file = folder / record
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def make_schedule(examples: Sequence[Example], recipe: Recipe, seed: int) -> BatchSchedule:
+    """All batches of the run."""
+    return BatchSchedule(
+        [(len(example.source_ids), len(example.target_ids)) for example in examples],
+        tokens_per_batch=recipe.tokens_per_batch,
+        updates=recipe.updates,
+        seed=seed,
+    )
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint. One that a kill cut short has no trainer state, which is written last."""
+    whole = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+
+
+class _Collator:
+    """Turns an item of the schedule, a list of example indices, into a batch."""
+
+    def __init__(self, data: TrainingData, model: PreTrainedModel):
+        self.data, self.config = data, model.config
+
+    def __call__(self, items: list[list[int] | list[Example]]) -> dict[str, torch.Tensor]:
+        (batch,) = items
+        examples = [self.data.train[item] if isinstance(item, int) else item for item in batch]
+        return collate(
+            examples,
+            pad_token_id=self.config.pad_token_id,
+            decoder_start_token_id=self.config.decoder_start_token_id,
+        )
+
+
+class _Lists(torch.utils.data.Dataset[list[Example]]):
+    """Validation examples in batches by length."""
+
+    def __init__(self, examples: Sequence[Example], recipe: Recipe):
+        from kdlab.text.batches import by_length
+
+        lengths = [(len(example.source_ids), len(example.target_ids)) for example in examples]
+        self.batches = [
+            [examples[index] for index in batch] for batch in by_length(lengths, 2 * recipe.tokens_per_batch)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> list[Example]:
+        return self.batches[index]
+
+
+class _Clock:
+    """Seconds of training over all the sessions that a run took, kept beside its checkpoints."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.before = json.loads(file.read_text())["seconds"] if file.exists() else 0.0
+        self.start = time.perf_counter()
+
+    def total(self) -> float:
+        return float(self.before + time.perf_counter() - self.start)
+
+    def callback(self) -> Any:
+        from transformers import TrainerCallback
+
+        clock = self
+
+        class Keep(TrainerCallback):
+            def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                write_json(clock.file, {"seconds": clock.total()})
+
+        return Keep()
+
+
+def _arguments(recipe: Recipe, folder: Path, seed: int) -> Any:
+    from transformers import Seq2SeqTrainingArguments
+
+    every = max(1, recipe.updates // recipe.evaluations)
+    cuda = torch.cuda.is_available()
+    bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    return Seq2SeqTrainingArguments(
+        output_dir=str(folder),
+        max_steps=recipe.updates,
+        per_device_train_batch_size=1,  # an item of the schedule is a whole batch
+        per_device_eval_batch_size=1,
+        train_sampling_strategy="sequential",  # the schedule is shuffled already
+        remove_unused_columns=False,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=recipe.warmup,
+        lr_scheduler_type="cosine",
+        adam_beta2=0.98,
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_steps=min(50, every),
+        seed=seed,
+        bf16=bf16,
+        fp16=cuda and not bf16,
+        dataloader_pin_memory=cuda,
+        report_to=[],
+        disable_tqdm=True,
+    )
