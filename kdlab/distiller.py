@@ -101,7 +101,11 @@ class Distiller(Seq2SeqTrainer):
 
     @torch.no_grad()
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval", **_: Any
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        **_: Any,
     ) -> dict[str, float]:
         """Training loss on `eval_dataset`, in nats a token."""
         model = self.accelerator.unwrap_model(self.model).eval()

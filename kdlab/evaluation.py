@@ -42,7 +42,9 @@ class BleuStatistics:
         from sacrebleu.metrics.bleu import BLEU
 
         if len(hypotheses) != len(references):
-            raise ValueError(f"hypotheses: got {len(hypotheses)}, expected {len(references)}, one for each reference")
+            raise ValueError(
+                f"hypotheses: got {len(hypotheses)}, expected {len(references)}, one for each reference"
+            )
         metric = BLEU(effective_order=True)
         rows = []
         for hypothesis, reference in zip(hypotheses, references, strict=True):
@@ -123,7 +125,9 @@ def distance_to_teacher(
         logits = model_logits(student, batch)[counted]
         target = teacher(batch)
         if not isinstance(target, torch.Tensor):
-            raise ValueError("teacher: got a top-k signal, expected whole distributions to measure a distance to")
+            raise ValueError(
+                "teacher: got a top-k signal, expected whole distributions to measure a distance to"
+            )
         target = target[counted]
         divergence += token_divergence(forward_kl, logits, target).sum().item()
         agreed += int((logits.argmax(-1) == target.argmax(-1)).sum())
@@ -132,7 +136,9 @@ def distance_to_teacher(
 
 
 @torch.no_grad()
-def kl_to_truth(student: PreTrainedModel, truth: PhrasebookTeacher, sources: Sequence[str]) -> dict[str, float]:
+def kl_to_truth(
+    student: PreTrainedModel, truth: PhrasebookTeacher, sources: Sequence[str]
+) -> dict[str, float]:
     """KL(Pr(. | x) || P_theta^s(. | x)) of whole sentences, exact: the sum over every translation of each source.
 
     Returns:
@@ -173,7 +179,9 @@ def generation_speed(model: PreTrainedModel, sources: Sequence[Sequence[int]], r
     for _ in range(repeats):
         start = time.perf_counter()
         outputs = list(generate(model, sources, Search(), "measuring speed"))
-        speeds.append(sum(len(ids) for batch in outputs for ids in batch.values()) / (time.perf_counter() - start))
+        speeds.append(
+            sum(len(ids) for batch in outputs for ids in batch.values()) / (time.perf_counter() - start)
+        )
     return statistics.median(speeds)
 
 

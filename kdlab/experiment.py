@@ -6,10 +6,8 @@ keeps the checkpoint with the lowest loss on validation data. The teacher's cost
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +75,9 @@ class Experiment:
     def __init__(self, settings: Settings, folder: Path):
         self.settings, self.folder = settings, folder
         self.profile_name, self.profile = choose_profile(settings.profile, settings.data)
+        if settings.updates is not None:
+            recipe = replace(self.profile.student_recipe, updates=settings.updates)
+            self.profile = replace(self.profile, student_recipe=recipe)
         self.level = settings.level or self.profile.level
         self.task = load_task(settings, self.profile)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -95,7 +96,9 @@ class Experiment:
         names = ["baseline"]
         if corpus.unlabelled:
             self.train_student("distilled_same_inputs", TrainingData(same, validation), distil=True)
-            more = self.translated("unlabelled", encode_sources(self.tokenizer, corpus.unlabelled, MAX_LENGTH))
+            more = self.translated(
+                "unlabelled", encode_sources(self.tokenizer, corpus.unlabelled, MAX_LENGTH)
+            )
             same = [*same, *more.examples]
             names.append("distilled_same_inputs")
         self.train_student("distilled", TrainingData(same, validation), distil=True)
@@ -107,7 +110,9 @@ class Experiment:
         targets = encode_targets(self.tokenizer, text.targets, MAX_LENGTH)
         return [Example(source, target) for source, target in zip(sources, targets, strict=True)]
 
-    def distilled_examples(self, name: str, text: ParallelText, references: Sequence[Example]) -> Sequence[Example]:
+    def distilled_examples(
+        self, name: str, text: ParallelText, references: Sequence[Example]
+    ) -> Sequence[Example]:
         """What a distilled student reads for the labelled sources: references, or the teacher's translations."""
         if self.level == "word":
             return references
@@ -209,7 +214,9 @@ class Experiment:
         translations, sets = {}, {}
         for test, text in self.task.corpus.test_sets.items():
             label = f"{name.replace('_', ' ')} translates {test}"
-            translations[test] = translate(model, self.tokenizer, text.sources, self.profile.translation, label)
+            translations[test] = translate(
+                model, self.tokenizer, text.sources, self.profile.translation, label
+            )
             sets[test] = translation_quality(translations[test], text.targets)
         main, text = next(iter(self.task.corpus.test_sets.items()))
         examples = self.encode(text)

@@ -24,7 +24,9 @@ def write_text(path: Path, text: str) -> None:
 
 def cache_folder() -> Path:
     """Where teachers and their translations are kept: $KDLAB_CACHE, or ~/.cache/kdlab."""
-    return Path(os.environ.get("KDLAB_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "kdlab").expanduser()
+    return Path(
+        os.environ.get("KDLAB_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "kdlab"
+    ).expanduser()
 
 
 def fingerprint(content: Any) -> str:

@@ -61,9 +61,13 @@ class Profile:
 _PHRASEBOOK_CPU = Profile(
     vocabulary=1200,
     teacher=Architecture(d_model=128, encoder_layers=2, decoder_layers=2, ffn=512),
-    teacher_recipe=Recipe(updates=2000, tokens_per_batch=1000, learning_rate=2.5e-3, warmup=200, label_smoothing=0.0),
+    teacher_recipe=Recipe(
+        updates=2000, tokens_per_batch=1000, learning_rate=2.5e-3, warmup=200, label_smoothing=0.0
+    ),
     student=Architecture(d_model=48, encoder_layers=1, decoder_layers=1, ffn=192, dropout=0.0),
-    student_recipe=Recipe(updates=2000, tokens_per_batch=750, learning_rate=5e-3, warmup=200, label_smoothing=0.1),
+    student_recipe=Recipe(
+        updates=2000, tokens_per_batch=750, learning_rate=5e-3, warmup=200, label_smoothing=0.1
+    ),
     pseudo_targets=Search(sample=True),
     translation=Search(num_beams=4),
     level="both",
@@ -96,8 +100,12 @@ PROFILES: dict[tuple[str, str], Profile] = {
     ("text", "ci"): replace(
         _TEXT_CPU,
         vocabulary=1000,
-        teacher_recipe=Recipe(updates=60, tokens_per_batch=1000, learning_rate=2.5e-3, warmup=20, evaluations=2),
-        student_recipe=Recipe(updates=60, tokens_per_batch=1000, learning_rate=4e-3, warmup=20, evaluations=2),
+        teacher_recipe=Recipe(
+            updates=60, tokens_per_batch=1000, learning_rate=2.5e-3, warmup=20, evaluations=2
+        ),
+        student_recipe=Recipe(
+            updates=60, tokens_per_batch=1000, learning_rate=4e-3, warmup=20, evaluations=2
+        ),
         pseudo_targets=Search(),
         translation=Search(num_beams=2),
     ),

@@ -66,7 +66,9 @@ def pseudo_targets(
             for batch in generate(teacher, [sources[index] for index in missing], search, description):
                 translated = {missing[number]: ids for number, ids in batch.items()}
                 spent, start = time.perf_counter() - start, time.perf_counter()
-                lines.write(json.dumps({"seconds": round(spent, 3), "targets": list(translated.items())}) + "\n")
+                lines.write(
+                    json.dumps({"seconds": round(spent, 3), "targets": list(translated.items())}) + "\n"
+                )
                 lines.flush()
                 done |= translated
                 seconds += spent

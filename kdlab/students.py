@@ -95,6 +95,8 @@ def count_parameters(model: nn.Module) -> int:
     8
     """
     positions = {
-        id(parameter) for name, parameter in model.named_parameters() if name.endswith("embed_positions.weight")
+        id(parameter)
+        for name, parameter in model.named_parameters()
+        if name.endswith("embed_positions.weight")
     }
     return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in positions)

@@ -136,7 +136,11 @@ class PhrasebookTeacher:
             mass = math.fsum(probability for _, probability in alive)
             for ids, probability in alive:
                 probabilities[position, ids[position]] += probability / mass
-            alive = [(ids, probability) for ids, probability in alive if ids[position] == token and len(ids) > position + 1]
+            alive = [
+                (ids, probability)
+                for ids, probability in alive
+                if ids[position] == token and len(ids) > position + 1
+            ]
 
 
 def place_teacher(teacher: Teacher, student: nn.Module, device: torch.device) -> None:

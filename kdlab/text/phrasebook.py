@@ -1,7 +1,7 @@
 """An English-German travel phrasebook with exact probabilities, written for the course.
 
-A context c (register and place) is drawn, then, independently of it, what is said and its English x, then its German
-y. English leaves open what German must choose: Sie or du, Brötchen or Semmel, Bank or Ufer. So
+A context c (register and place) is drawn, then, independently of it, what is said and its English x, then its
+German y. English leaves open what German must choose: Sie or du, Brötchen or Semmel, Bank or Ufer. So
 
     Pr(y | c, x) = SUM over the derivations d of x: Pr(d | x) Pr(y | d, c),      Pr(c | x) = Pr(c)
 
@@ -33,7 +33,7 @@ PATIENCE = 100_000  # draws in a row without a new source before `sample` gives 
 
 @dataclass(frozen=True)
 class Context:
-    """What the translator may be told: the register ("formal", "informal") and the place ("Berlin", "München", "Wien")."""
+    """What the translator may be told: a register of REGISTERS and a place of PLACES."""
 
     register: str
     place: str
@@ -84,7 +84,8 @@ class Phrasebook:
         if count < 0:
             raise ValueError(f"count: expected 0 or more, got {count}")
         rng = random.Random(seed)
-        seen, pairs, misses = set(exclude), [], 0
+        seen, misses = set(exclude), 0
+        pairs: list[Pair] = []
         context_sums = list(accumulate(CONTEXT_PRIOR))
         while len(pairs) < count:
             context = ALL_CONTEXTS[_draw(rng, context_sums)]
@@ -93,8 +94,8 @@ class Phrasebook:
                 misses += 1
                 if misses > PATIENCE:
                     raise ValueError(
-                        f"count: expected at most the number of different sources of the {self.size} phrasebook "
-                        f"that are not excluded, got {count} (only {len(pairs)} found)"
+                        f"count: expected no more than the {self.size} phrasebook has sources outside "
+                        f"`exclude`, got {count} (only {len(pairs)} found)"
                     )
                 continue
             misses = 0
@@ -102,8 +103,10 @@ class Phrasebook:
             pairs.append(Pair(source, target, context))
         return pairs
 
-    def translations(self, source: str, *, register: str | None = None, place: str | None = None) -> dict[str, float]:
-        """Pr(y | x, what is known of c): every translation with its probability, the most probable first.
+    def translations(
+        self, source: str, *, register: str | None = None, place: str | None = None
+    ) -> dict[str, float]:
+        """Pr(y | x, what is known of c) for every translation y, the most probable first.
 
         Raises ValueError for a source that the grammar does not have, or an unknown register or place.
         """
@@ -117,7 +120,7 @@ class Phrasebook:
     def log_probability(
         self, target: str, source: str, *, register: str | None = None, place: str | None = None
     ) -> float:
-        """log Pr(y | x, what is known of c) in nats; -inf where the target is no translation of the source."""
+        """log Pr(y | x, what is known of c) in nats; -inf where the target is no translation."""
         probability = self.translations(source, register=register, place=place).get(target, 0.0)
         return math.log(probability) if probability else -math.inf
 
@@ -128,8 +131,8 @@ class Phrasebook:
     def context_information(self, source: str, *, register: bool = False, place: bool = False) -> float:
         """I(C; Y | C', X = x) in nats a sentence, where C' is what the flags say the student is told.
 
-        This is the mean over c of KL(Pr(. | c, x) || Pr(. | c', x)), below which no student can come that sees c'
-        and not c, while its teacher sees c: the floor of context distillation.
+        This is the mean over c of KL(Pr(. | c, x) || Pr(. | c', x)), below which no student can come that
+        sees c' and not c, while its teacher sees c: the floor of context distillation.
         """
         known_registers = REGISTERS if register else (None,)
         known_places = PLACES if place else (None,)
@@ -137,11 +140,18 @@ class Phrasebook:
             self._share(r, p) * self.entropy(source, register=r, place=p)
             for r, p in product(known_registers, known_places)
         )
-        sharp = sum(p * self.entropy(source, register=c.register, place=c.place) for c, p in self.contexts.items())
+        sharp = sum(
+            p * self.entropy(source, register=c.register, place=c.place) for c, p in self.contexts.items()
+        )
         return max(blurred - sharp, 0.0)
 
     def next_word_distribution(
-        self, source: str, prefix_words: Sequence[str], *, register: str | None = None, place: str | None = None
+        self,
+        source: str,
+        prefix_words: Sequence[str],
+        *,
+        register: str | None = None,
+        place: str | None = None,
     ) -> dict[str, float]:
         """Pr(next word | prefix, x, what is known of c); "" is the end of the sentence.
 

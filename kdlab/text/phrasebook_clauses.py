@@ -1,10 +1,10 @@
-"""The sentences of the phrasebook with a verb phrase in a clause of its own: modal brackets, the perfect, subordinate
-clauses, infinitives with zu, imperatives. Notation as in phrasebook_templates; the verb phrase "v" is in English
-{v base}, {v past}, {v pp}, {v ing}; in German its object {v obj} (negated {v negobj}) and one of {v inf}, {v zu},
-{v part} with {v aux}, {v pres} or {v imp} with {v prefix}.
+"""The sentences of the phrasebook with a verb phrase in a clause of its own: modal brackets, the perfect,
+subordinate clauses, infinitives with zu, imperatives. Notation as in phrasebook_templates; the verb phrase
+"v" is in English {v base}, {v past}, {v pp}, {v ing}; in German its object {v obj} (negated {v negobj}) and
+one of {v inf}, {v zu}, {v part} with {v aux}, {v pres} or {v imp} with {v prefix}.
 """
 
-CLAUSES = r"""
+CLAUSES = """
 weather_plan 3
 w:weather d:time s:=we v:vp-plan
 if it {w} {d}, {s} will {v base}.

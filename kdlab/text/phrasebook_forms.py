@@ -1,7 +1,8 @@
-"""What fills a slot of a template: a `Value` with its English and its German forms, and how each form is written.
+"""What fills a slot of a template: a `Value` with its English and its German forms, and how each form is
+written.
 
-A form is rendered with the arguments of its place in the pattern ("def acc", "inf"), the sentence's subject (for
-possessives and verb endings) and the register (0 formal, 1 informal).
+A form is rendered with the arguments of its place in the pattern ("def acc", "inf"), the sentence's subject
+(for possessives and verb endings) and the register (0 formal, 1 informal).
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class EnglishModal:
 
 @dataclass(frozen=True)
 class GermanModal:
-    """Forms for ich, du, er and the plural; `rest` is what follows later in the clause ("gern" of *würde gern*)."""
+    """Forms for ich, du, er and the plural; `rest` comes later in the clause ("gern" of *würde gern*)."""
 
     forms: tuple[str, str, str, str]
     rest: str = ""
@@ -245,7 +246,7 @@ class GermanVP:
         return self.noun.render(noun_args, subject, register) if self.noun else self.complement
 
     def _negated_object(self, subject: Form | None, register: int) -> str:
-        """kein for an indefinite object, nicht after a definite one, nicht before a preposition or complement."""
+        """kein for an indefinite object, nicht after a definite one, but before a preposition or complement."""
         if self.noun and "indef" in self.noun_args and "acc" in self.noun_args and not self._prepositional:
             return self._object(("no", *(a for a in self.noun_args if a != "indef")), subject, register)
         text = self._object(self.noun_args, subject, register)

@@ -1,7 +1,7 @@
 """German inflection for the phrasebook: articles, adjective endings, nouns and verbs.
 
-Cases are "nom", "acc", "dat" (the phrasebook uses no genitive); genders are "m", "f", "n", and "p" for the plural.
-The tables are those of any German grammar, e.g. Duden, Die Grammatik.
+Cases are "nom", "acc", "dat" (the phrasebook uses no genitive); genders are "m", "f", "n", and "p" for the
+plural. The tables are those of any German grammar, e.g. Duden, Die Grammatik.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 GENDERS = "mfnp"
+Endings = dict[str, tuple[str, str, str, str]]  # case -> endings in the order of GENDERS
 DEFINITE = {
     "nom": ("der", "die", "das", "die"),
     "acc": ("den", "die", "das", "die"),
@@ -19,7 +20,11 @@ EIN_ENDINGS = {"nom": ("", "e", "", "e"), "acc": ("en", "e", "", "e"), "dat": ("
 # dieser, welcher, jeder; and adjectives without an article
 DIES_ENDINGS = {"nom": ("er", "e", "es", "e"), "acc": ("en", "e", "es", "e"), "dat": ("em", "er", "em", "en")}
 WEAK_ENDINGS = {"nom": ("e", "e", "e", "en"), "acc": ("en", "e", "e", "en"), "dat": ("en", "en", "en", "en")}
-MIXED_ENDINGS = {"nom": ("er", "e", "es", "en"), "acc": ("en", "e", "es", "en"), "dat": ("en", "en", "en", "en")}
+MIXED_ENDINGS = {
+    "nom": ("er", "e", "es", "en"),
+    "acc": ("en", "e", "es", "en"),
+    "dat": ("en", "en", "en", "en"),
+}
 CONTRACTIONS = {
     "zu dem": "zum",
     "zu der": "zur",
@@ -36,7 +41,7 @@ INSEPARABLE = ("be", "ver", "er", "ent", "emp", "zer", "miss")
 
 @dataclass(frozen=True)
 class GermanNoun:
-    """A noun. `weak` is the ending of the oblique singular ("n" in *dem Kollegen*), `preposition` that of a place."""
+    """A noun. `weak` ends the oblique singular ("n" in *dem Kollegen*); `preposition` is that of a place."""
 
     lemma: str
     gender: str
@@ -67,12 +72,18 @@ def adjective_form(adjective: str, ending: str) -> str:
 
 
 def noun_phrase(
-    noun: GermanNoun, determiner: str, case: str, adjective: str = "", *, plural: bool = False, preposition: str = ""
+    noun: GermanNoun,
+    determiner: str,
+    case: str,
+    adjective: str = "",
+    *,
+    plural: bool = False,
+    preposition: str = "",
 ) -> str:
     """Preposition, determiner, adjective and noun in agreement.
 
-    `determiner` is "def", "indef", "zero", "dies", "welch", a numeral ("zwei") after "num:", or the stem of an
-    ein-word ("mein", "Ihr", "kein").
+    `determiner` is "def", "indef", "zero", "dies", "welch", a numeral ("zwei") after "num:", or the stem of
+    an ein-word ("mein", "Ihr", "kein").
 
     >>> noun_phrase(GermanNoun("Bahnhof", "m"), "def", "dat", "alt", preposition="zu")
     'zum alten Bahnhof'
@@ -83,11 +94,15 @@ def noun_phrase(
         article = f"{preposition} {article}".strip()
         if determiner == "def":
             article = CONTRACTIONS.get(article, article)
-    words = [article, adjective and adjective_form(adjective, endings[case][gender]), noun.decline(case, plural)]
+    words = [
+        article,
+        adjective and adjective_form(adjective, endings[case][gender]),
+        noun.decline(case, plural),
+    ]
     return " ".join(word for word in words if word)
 
 
-def _article_and_endings(determiner: str, case: str, gender: int) -> tuple[str, dict[str, tuple[str, ...]]]:
+def _article_and_endings(determiner: str, case: str, gender: int) -> tuple[str, Endings]:
     if determiner == "def":
         return DEFINITE[case][gender], WEAK_ENDINGS
     if determiner in ("dies", "welch"):
@@ -134,7 +149,8 @@ AUXILIARIES = {
 
 
 def parse_verb(text: str) -> GermanVerb:
-    """A verb from the lexicon's notation: `ab|holen`, `fahren:fährst,fährt,gefahren(sein)`, du-imperative last.
+    """A verb from the lexicon's notation: `ab|holen`, `fahren:fährst,fährt,gefahren(sein)`, du-imperative
+    last.
 
     What is not given is regular.
 
@@ -156,6 +172,4 @@ def parse_verb(text: str) -> GermanVerb:
         forms[3] = ich
     given = irregular.split(",") if irregular else []
     forms[: len(given)] = given
-    return GermanVerb(
-        prefix + base, ich, forms[0], forms[1], prefix + forms[2], forms[3], prefix, auxiliary
-    )
+    return GermanVerb(prefix + base, ich, forms[0], forms[1], prefix + forms[2], forms[3], prefix, auxiliary)

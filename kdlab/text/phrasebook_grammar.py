@@ -1,7 +1,8 @@
 """The templates compiled, and the parser that finds every derivation of an English sentence.
 
-A derivation is a template, an English pattern of it and a value with an English form in each slot. Its probability is
-the product of its choices; different derivations of one sentence are what makes the English ambiguous.
+A derivation is a template, an English pattern of it and a value with an English form in each slot. Its
+probability is the product of its choices; different derivations of one sentence are what makes the English
+ambiguous.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Derivation:
-    """What an English sentence may stand for, with the joint probability of the derivation and the sentence."""
+    """What an English sentence may stand for, with the joint probability of the two."""
 
     template: Template
     values: dict[str, Value]
@@ -52,7 +53,7 @@ class _Node:
 
 
 def parse_tokens(text: str) -> list[str]:
-    """The words as the parser compares them: lower case, every possessive as "my" (rendering tells them apart)."""
+    """The words as the parser compares them: lower case, possessives as "my" (rendering tells them apart)."""
     return ["my" if word in POSSESSIVES else word for word in TOKEN.findall(text.lower())]
 
 
@@ -116,7 +117,11 @@ class Grammar:
         for (ref, spec), child in node.slots.items():
             table, lengths = self._table(ref, spec)
             for length in lengths:
-                found = table.get(" ".join(tokens[start : start + length])) if start + length <= len(tokens) else None
+                found = (
+                    table.get(" ".join(tokens[start : start + length]))
+                    if start + length <= len(tokens)
+                    else None
+                )
                 if found is None:
                     continue
                 if ref.choices:  # is/are: tells nothing that rendering does not check
@@ -142,7 +147,7 @@ class Grammar:
                 yield from self._bind_the_rest(template, sequence, {**bindings, missing[0]: (value, form)})
 
     def _table(self, ref: Ref, spec: str) -> tuple[_Table, list[int]]:
-        """The English words that a slot may stand as, with the values and forms behind them; and their lengths."""
+        """The English of a slot, with the values and forms behind it; and how many words it may have."""
         key = ref, spec
         if key not in self._tables:
             table: _Table = defaultdict(dict)

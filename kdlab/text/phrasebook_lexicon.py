@@ -1,9 +1,9 @@
 """From the tables of words to the values of a slot, each with its probability.
 
-A template writes its slots as `name:set`, where the set is a kind of noun or several ("museum+service"), followed by
-"?" (an adjective half of the time), "^" (the same, and "next" or "nearest" may be among them: only after "the") or
-"!" (always one); "vp-plan", "vp-ask", "vp-past", "vp-where" or "vp-lose" for a verb with its object; or a list of fixed
-phrases, subjects or modal verbs.
+A template writes its slots as `name:set`, where the set is a kind of noun or several ("museum+service"),
+followed by "?" (an adjective half of the time), "^" (the same, and "next" or "nearest" may be among them:
+only after "the") or "!" (always one); "vp-plan", "vp-ask", "vp-past", "vp-where" or "vp-lose" for a verb with
+its object; or a list of fixed phrases, subjects or modal verbs.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def english_plural(noun: str) -> str:
 
 
 def parse_noun(kind: str, line: str) -> NounEntry:
-    """`child>children (in) / kid | das Kind/Kinder*2 + …`; "=mass" and "=pl" after the English noun give its number."""
+    """`foot>feet (on) | der Fuß/Füße*2 + …`; "=mass" and "=pl" after the English noun give its number."""
     english_text, german_text = line.split(" | ")
     english = []
     for text in english_text.split(" / "):
@@ -120,27 +120,38 @@ def _english_verb(text: str) -> tuple[tuple[str, str], ...]:
     regular = verb + "d" if verb.endswith("e") else re.sub(r"([^aeiou])y$", r"\1i", verb) + "ed"
     past = forms[1] if len(forms) > 1 and forms[1] else regular
     participle = forms[2] if len(forms) > 2 and forms[2] else past
-    ing = forms[3] if len(forms) > 3 else (verb[:-1] if verb.endswith("e") and verb[-2] != "e" else verb) + "ing"
+    ing = (
+        forms[3]
+        if len(forms) > 3
+        else (verb[:-1] if verb.endswith("e") and verb[-2] != "e" else verb) + "ing"
+    )
+    names = ("base", "past", "pp", "ing")
     return tuple(
-        (name, form + particle) for name, form in zip(("base", "past", "pp", "ing"), (verb, past, participle, ing))
+        (name, form + particle) for name, form in zip(names, (verb, past, participle, ing), strict=True)
     )
 
 
 def parse_verb_entry(line: str) -> VerbEntry:
     """`look for | suchen | acc | gear:poss,def clothing:poss | pa`."""
     english, german, frame, objects, flags = (part.strip() for part in line.split(" | "))
-    pairs = [(kinds, det) for kinds, _, dets in (o.partition(":") for o in objects.split()) for det in dets.split(",")]
+    pairs = [
+        (kinds, det)
+        for kinds, _, dets in (o.partition(":") for o in objects.split())
+        for det in dets.split(",")
+    ]
     verbs = tuple((parse_verb(text), weight) for text, weight in _alternatives(german))
     return VerbEntry(_english_verb(english), verbs, frame, tuple(pairs), flags)
 
 
 class Lexicon:
-    """The words of one size of the phrasebook and the distributions over them that the templates draw from."""
+    """The words of one size of the phrasebook, and the distributions that its templates draw from."""
 
     def __init__(self, small: bool) -> None:
         self.small = small
         self.nouns = [
-            parse_noun(kind, line) for kind, table in nouns_data.NOUNS.items() for line in _lines(table, small)
+            parse_noun(kind, line)
+            for kind, table in nouns_data.NOUNS.items()
+            for line in _lines(table, small)
         ]
         self.adjectives = {entry.name: entry for entry in self._adjectives()}
         self.verbs = [parse_verb_entry(line) for line in _lines(verbs_data.VERBS, small)]
@@ -193,7 +204,9 @@ class Lexicon:
             share = (1.0 if mark == "!" else ADJECTIVE_SHARE) if adjectives else 0.0
             if share < 1:
                 values.append((self._noun_value(i, ""), (1 - share) / len(indices)))
-            values += [(self._noun_value(i, a.name), share / len(adjectives) / len(indices)) for a in adjectives]
+            values += [
+                (self._noun_value(i, a.name), share / len(adjectives) / len(indices)) for a in adjectives
+            ]
         return values
 
     def _noun_value(self, index: int, adjective: str) -> Value:
@@ -202,7 +215,8 @@ class Lexicon:
             entry = self.nouns[index]
             written = adjective.partition("#")[0]
             english = tuple(
-                (EnglishNP(f.singular, f.plural, f.number, written, f.preposition), w) for f, w in entry.english
+                (EnglishNP(f.singular, f.plural, f.number, written, f.preposition), w)
+                for f, w in entry.english
             )
             adjectives = self.adjectives[adjective].german if adjective else (("", (1.0, 1.0, 1.0)),)
             german = tuple(
@@ -214,7 +228,7 @@ class Lexicon:
         return self._noun_values[key]
 
     def _verb_phrases(self, flag: str) -> Distribution:
-        """Verbs with the flag, equally likely; then the kind of object and its determiner; then the object."""
+        """Verbs with the flag, equally likely; then the kind and determiner of the object; then the object."""
         letter = {"plan": "p", "ask": "a", "past": "x", "where": "w", "lose": "l"}[flag]
         entries = [entry for entry in self.verbs if letter in entry.flags]
         values: Distribution = []
@@ -230,7 +244,11 @@ class Lexicon:
             german = tuple((GermanVP(verb, complement), weight) for verb, weight in entry.german)
             return [[(Value(entry.english[0][1], english, german), 1.0)]]
         present = {noun.kind for noun in self.nouns}
-        return [self._frame(entry, k, determiner) for k, determiner in entry.objects if present & set(k.split("+"))]
+        return [
+            self._frame(entry, k, determiner)
+            for k, determiner in entry.objects
+            if present & set(k.split("+"))
+        ]
 
     def _frame(self, entry: VerbEntry, kinds: str, determiner: str) -> Distribution:
         noun_args = (determiner, *entry.frame.split())
@@ -247,11 +265,13 @@ class Lexicon:
                 for form, weight in noun.german
                 if isinstance(form, GermanNP)
             )
-            values.append((Value(f"{entry.english[0][1]} {determiner} {noun.name}", english, german), probability))
+            values.append(
+                (Value(f"{entry.english[0][1]} {determiner} {noun.name}", english, german), probability)
+            )
         return values
 
     def _phrases(self, table: str) -> Distribution:
-        """`English / English | German + formal German <> informal German`, equally likely but for "*3" on the English."""
+        """`English*3 / English | German + formal <> informal`: lines are equally likely but for their weight."""
         entries = []
         for line in _lines(table, self.small):
             english_text, german_text = (part.strip() for part in line.split("|"))
@@ -267,10 +287,12 @@ class Lexicon:
 
     @cached_property
     def _subjects(self) -> Distribution:
-        """`my brother | 1 | his | mein Bruder | er | sein`: English, its person and possessive; the same in German."""
+        """`he | 1 | his | er | er | sein`: English, its person and possessive; the same in German."""
         entries = []
         for line in _lines(words_data.SUBJECTS, self.small):
-            text, person, possessive, german, german_person, german_possessive = (p.strip() for p in line.split("|"))
+            text, person, possessive, german, german_person, german_possessive = (
+                p.strip() for p in line.split("|")
+            )
             text, weights = weighted(text)
             english = EnglishSubject(text, int(person), possessive)
             subject = GermanSubject(

@@ -1,8 +1,8 @@
 """The nouns of the phrasebook, by kind: a template asks for a kind, so that what it says makes sense.
 
-`English / synonym>plural=number (preposition) | article German~weak ending/plural (preposition)*weight + …`; "@a,b,c"
-are weights in Berlin, München, Wien; "+" at the start: in the small size too. The same English noun in two lines
-is a real ambiguity. The preposition is that of "we meet at the station".
+`English / synonym>plural=number (preposition) | article German~weak ending/plural (preposition)*weight + …`;
+"@a,b,c" are weights in Berlin, München, Wien; "+" at the start: in the small size too. The same English noun
+in two lines is a real ambiguity. The preposition is that of "we meet at the station".
 """
 
 # One adjective of the list may stand before any noun of the kind; "hot#2" is another meaning of "hot".
@@ -111,7 +111,8 @@ embassy | die Botschaft/Botschaften
 + hotel | das Hotel/Hotels
 pharmacy | die Apotheke/Apotheken
 bakery | die Bäckerei/Bäckereien*4 + der Bäcker/Bäcker (bei)
-butcher's shop>butcher's shops | die Metzgerei/Metzgereien@1,5,0 + die Fleischerei/Fleischereien@4,0,1 + die Fleischhauerei/Fleischhauereien@0,0,5
+butcher's shop>butcher's shops | die Metzgerei/Metzgereien@1,5,0 + die Fleischerei/Fleischereien@4,0,1 \
++ die Fleischhauerei/Fleischhauereien@0,0,5
 bookshop | die Buchhandlung/Buchhandlungen*3 + der Buchladen/Buchläden
 hairdresser's>hairdressers | der Friseursalon/Friseursalons
 laundry | die Wäscherei/Wäschereien
@@ -144,10 +145,12 @@ pizza | die Pizza/Pizzen
 omelette | das Omelett/Omeletts
 """,
     "plate": """
-meatball | die Frikadelle/Frikadellen@1,1,0 + die Bulette/Buletten@6,0,0 + das Fleischpflanzerl/Fleischpflanzerl@0,5,0 + das Fleischlaberl/Fleischlaberl@0,0,6
+meatball | die Frikadelle/Frikadellen@1,1,0 + die Bulette/Buletten@6,0,0 \
++ das Fleischpflanzerl/Fleischpflanzerl@0,5,0 + das Fleischlaberl/Fleischlaberl@0,0,6
 schnitzel>schnitzels | das Schnitzel/Schnitzel
 dumpling | der Knödel/Knödel@1,5,5 + der Kloß/Klöße@4,0,0
-pancake | der Pfannkuchen/Pfannkuchen@1,6,1 + der Eierkuchen/Eierkuchen@4,0,0 + die Palatschinke/Palatschinken@0,0,6
+pancake | der Pfannkuchen/Pfannkuchen@1,6,1 + der Eierkuchen/Eierkuchen@4,0,0 \
++ die Palatschinke/Palatschinken@0,0,6
 """,
     "baking": """
 + roll / bread roll | das Brötchen/Brötchen@4,1,0 + die Schrippe/Schrippen@3,0,0 + die Semmel/Semmeln@0,6,7
@@ -219,7 +222,8 @@ backpack / rucksack | der Rucksack/Rucksäcke
 """,
     "gear": """
 umbrella | der Regenschirm/Regenschirme*2 + der Schirm/Schirme
-wallet | der Geldbeutel/Geldbeutel@1,6,0 + das Portemonnaie/Portemonnaies@5,1,0 + die Geldbörse/Geldbörsen@2,2,7
+wallet | der Geldbeutel/Geldbeutel@1,6,0 + das Portemonnaie/Portemonnaies@5,1,0 \
++ die Geldbörse/Geldbörsen@2,2,7
 notebook | das Notizbuch/Notizbücher
 """,
     "eyewear": """

@@ -1,8 +1,8 @@
 """The notation of the templates: what a pattern says, flattened into sequences of words and slots.
 
-    (Hello|Good morning*3), where {n:is/are} {n def}?     alternatives with weights, agreement, a noun phrase
-    <Können Sie|Kannst du> mir helfen?                    formal | informal
-    (Servus@0,3,3|Hallo@4,1,1)                            weights by place: Berlin, München, Wien
+(Hello|Good morning*3), where {n:is/are} {n def}?     alternatives with weights, agreement, a noun phrase
+<Können Sie|Kannst du> mir helfen?                    formal | informal
+(Servus@0,3,3|Hallo@4,1,1)                            weights by place: Berlin, München, Wien
 """
 
 from __future__ import annotations

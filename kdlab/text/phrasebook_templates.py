@@ -1,12 +1,14 @@
-"""The sentences of the phrasebook about things and places (phrasebook_clauses has the rest): what they say, in English and in German.
+"""The sentences of the phrasebook about things and places (phrasebook_clauses has the rest): what they say,
+in English and in German.
 
-Each template has four lines: `name weight`, its slots (phrasebook_lexicon), the English pattern and the German one
-(phrasebook_patterns). "+" at the start: in the small size too. A slot "s" is the subject: possessives ("poss"), modal
-verbs and auxiliaries agree with it; `s:=I` is a fixed one. No pattern's English depends on register or place, so the
-source says nothing about them. The weights keep short fixed sentences rare, since a sample never repeats a source.
+Each template has four lines: `name weight`, its slots (phrasebook_lexicon), the English pattern and the
+German one (phrasebook_patterns). "+" at the start: in the small size too. A slot "s" is the subject:
+possessives ("poss"), modal verbs and auxiliaries agree with it; `s:=I` is a fixed one. No pattern's English
+depends on register or place, so the source says nothing about them. The weights keep short fixed sentences
+rare, since a sample never repeats a source.
 """
 
-THINGS = r"""
+THINGS = """
 + where_is 3
 o:opener n:culture+monument+service+outlet+gastro+nature^
 {o} where is {n def}?
@@ -50,7 +52,8 @@ s:=I/we n:dish+plate+baking+hotdrink+colddrink+mass?
 + order_two 3
 s:=I/we a:dish+plate+baking? b:hotdrink+colddrink?
 {s} would like {a indef} and {b indef}.
-{s} ({s:hätte/hättest/hätte/hätten} gern*3|{s:möchte/möchtest/möchte/möchten}*2) {a indef acc} und {b indef acc}.
+{s} ({s:hätte/hättest/hätte/hätten} gern*3|{s:möchte/möchtest/möchte/möchten}*2) {a indef acc} und {b \
+indef acc}.
 
 number 2
 k:number n:dish+plate+baking+ticket+gift?
@@ -110,7 +113,8 @@ which {n} goes to {c zero} {d}?
 by_train 1
 s:subject c:city+country n:hire+railway d:time
 {s} {s:am/is/are} going to {c zero} by {n} {d}.
-({s} {s:fahre/fährst/fährt/fahren} {d}*2|{d} {s:fahre/fährst/fährt/fahren} {s}) mit {n def dat} nach {c zero dat}.
+({s} {s:fahre/fährst/fährt/fahren} {d}*2|{d} {s:fahre/fährst/fährt/fahren} {s}) mit {n def dat} nach {c \
+zero dat}.
 
 how_long 0.5
 c:city+country n:hire+railway
@@ -125,7 +129,8 @@ have you seen {n my}?
 not_found 2
 s:subject n:gear+luggage+key+eyewear+documents+ticket+device?
 {s} can't find {n poss}.
-{s} ({s:finde/findest/findet/finden} {n poss acc} nicht|{s:kann/kannst/kann/können} {n poss acc} nicht finden).
+{s} ({s:finde/findest/findet/finden} {n poss acc} nicht|{s:kann/kannst/kann/können} {n poss acc} nicht \
+finden).
 
 stolen 1
 n:gear+luggage+key+documents+device+ticket?
@@ -180,7 +185,8 @@ n:clothing+furniture+luggage? z:too
 too_hard 0.5
 n:furniture z:uncomfortable s:=I/we
 {n def} in {s:my/his/our} room {n:is/are} {z}.
-({n def nom} in {s:meinem/deinem/seinem/unserem} Zimmer ist {z}*2|in {s:meinem/deinem/seinem/unserem} Zimmer ist {n def nom} {z}).
+({n def nom} in {s:meinem/deinem/seinem/unserem} Zimmer ist {z}*2|in {s:meinem/deinem/seinem/unserem} \
+Zimmer ist {n def nom} {z}).
 
 how_is_it 2
 n:culture+gastro+room+dish+plate+clothing! d:degree
@@ -200,7 +206,8 @@ s:=I/we n:fixture+switch f:broken
 there_is_no 1
 n:furniture+bedding+fixture s:=I/we
 there is no {n} in {s:my/his/our} room.
-(in {s:meinem/deinem/seinem/unserem} Zimmer gibt es {n no acc}*3|es gibt {n no acc} in {s:meinem/deinem/seinem/unserem} Zimmer).
+(in {s:meinem/deinem/seinem/unserem} Zimmer gibt es {n no acc}*3|es gibt {n no acc} in \
+{s:meinem/deinem/seinem/unserem} Zimmer).
 
 open_today 2
 n:culture+outlet+gastro^ d:day

@@ -16,9 +16,9 @@ Language = Literal["english", "german"]
 def word_forms(grammar: Grammar, language: Language) -> set[str]:
     """The word forms without punctuation; a word that can begin a sentence is there with its capital."""
     words: set[str] = set()
-    texts_of = lru_cache(maxsize=None)(lambda ref, spec, subject, register: _ref_texts(
-        grammar, language, ref, spec, subject, register
-    ))
+    texts_of = lru_cache(maxsize=None)(
+        lambda ref, spec, subject, register: _ref_texts(grammar, language, ref, spec, subject, register)
+    )
     for template, sequence, register in _sequences(grammar, language):
         initial, inside = True, False
         for item in sequence.items:

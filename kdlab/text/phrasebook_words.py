@@ -1,6 +1,7 @@
 """Adjectives, subjects, modal verbs and fixed phrases of the phrasebook; notation as in phrasebook_nouns.
 
-`<>` parts the formal from the informal wording; "_" is nothing; "*3" behind the English is the weight of the line.
+`<>` parts the formal from the informal wording; "_" is nothing; "*3" behind the English is the weight of the
+line.
 """
 
 ADJECTIVES = """
@@ -65,7 +66,8 @@ MODALS = """
 + have to,has to,have to | muss,musst,muss,müssen
 can,can,can | kann,kannst,kann,können
 should,should,should | sollte,solltest,sollte,sollten*3 + soll,sollst,soll,sollen
-+ would like to,would like to,would like to | möchte,möchtest,möchte,möchten*3 + würde,würdest,würde,würden,gern
++ would like to,would like to,would like to | möchte,möchtest,möchte,möchten*3 \
++ würde,würdest,würde,würden,gern
 """
 
 PHRASES = {

@@ -1,0 +1,160 @@
+"""What `kdlab distill` leaves to read: a table for the terminal and a page with curves, table and translations."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kdlab.plots import quality_against_size, validation_curves
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLES = {
+    "teacher": "teacher",
+    "baseline": "student alone",
+    "distilled_same_inputs": "distilled, same inputs",
+    "distilled": "distilled",
+}
+_Cell = Callable[[Mapping[str, Any]], str]
+_COLUMNS: dict[str, _Cell] = {
+    "parameters": lambda s: f"{s['parameters']:,}",
+    "BLEU (95% interval)": lambda s: _with_interval(s),
+    "chrF": lambda s: f"{s['chrf']:.1f}",
+    "KL to teacher": lambda s: f"{s['kl_to_teacher']:.3f}",
+    "agreement": lambda s: f"{s['agreement']:.1%}",
+    "tokens/s": lambda s: f"{s['tokens_per_second']:,.0f}",
+    "MB": lambda s: f"{s['bytes_on_disk'] / 1e6:.2f}",
+    "training s": lambda s: "-" if s["train_seconds"] is None else f"{s['train_seconds']:.0f}",
+}
+
+
+def titles(report: Mapping[str, Any]) -> dict[str, str]:
+    """The systems in this report, and what people call them."""
+    present = {name: title for name, title in TITLES.items() if name in report}
+    if "distilled_same_inputs" in present:
+        present["distilled"] = "distilled, with D'"
+    return present
+
+
+def table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, a row a system. KL in nats a token."""
+    columns = dict(_COLUMNS)
+    if "kl_to_truth" in report["teacher"]:
+        columns["KL to truth"] = lambda s: f"{s['kl_to_truth']['nats_a_token']:.3f}"
+    rows = [
+        [title, *(cell(report[name]) for cell in columns.values())] for name, title in titles(report).items()
+    ]
+    return ["", *columns], rows
+
+
+def text_table(report: Mapping[str, Any]) -> str:
+    """The table and the gap closed, for a terminal."""
+    header, rows = table(report)
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [header, *rows]
+    ]
+    return "\n".join([*lines, "", *gap_lines(report)])
+
+
+def gap_lines(report: Mapping[str, Any]) -> list[str]:
+    """One sentence for each student and test set."""
+    lines = []
+    for name, tests in report["gap_closed_by"].items():
+        for test, gap in tests.items():
+            where = f"{titles(report)[name]}, {test}"
+            if gap["value"] is None:
+                lines.append(f"gap closed ({where}): none, the teacher is no better than the student alone")
+            else:
+                interval = gap["interval"]
+                spread = f", 95% interval {interval[0]:.0%} to {interval[1]:.0%}" if interval else ""
+                lines.append(f"gap closed ({where}): {gap['value']:.0%}{spread}")
+    return lines
+
+
+def html_page(report: Mapping[str, Any]) -> str:
+    """The whole report as one file that needs nothing else."""
+    names = titles(report)
+    main = next(iter(report["teacher"]["test_sets"]))
+    curves = {
+        names[name]: [tuple(point) for point in report[name]["training"]["validation_curve"]]
+        for name in names
+        if name != "teacher"
+    }
+    sizes = {
+        title: {**report[name], "bleu_interval": report[name]["test_sets"][main]["bleu_interval"]}
+        for name, title in names.items()
+    }
+    parts = [
+        f"<h1>Distillation on {html.escape(report['data']['name'])}</h1>",
+        f"<p><code>{html.escape(report.get('command', ''))}</code></p>",
+        _html_table(*table(report)),
+        "".join(f"<p>{html.escape(line)}</p>" for line in gap_lines(report)),
+        "<h2>Quality against size</h2>",
+        _svg(*quality_against_size(sizes)),
+        "<h2>Training</h2><p>Each curve is the loss that its student trains on, so their floors differ: cross-entropy on "
+        "references or on the teacher's translations, or a divergence from the teacher. A ring marks the checkpoint "
+        "that was kept.</p>",
+        _svg(*validation_curves(curves)),
+        "<h2>Ten translations</h2>",
+        _html_table(*_side_by_side(report, names)),
+        f"<p>BLEU: {html.escape(report['teacher']['test_sets'][main]['signature']['bleu'])}. "
+        f"The teacher took {report['teacher_seconds']:.0f} s to train.</p>",
+    ]
+    return _PAGE.format(title=f"kdlab: {html.escape(report['data']['name'])}", body="\n".join(parts))
+
+
+def _side_by_side(report: Mapping[str, Any], names: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    translations = report["translations"]
+    columns = {"source": "source", "reference": "reference", **names}
+    rows = [list(row) for row in zip(*(translations[name] for name in columns), strict=True)]
+    return list(columns.values()), rows
+
+
+def _with_interval(system: Mapping[str, Any]) -> str:
+    low, high = next(iter(system["test_sets"].values()))["bleu_interval"]
+    return f"{system['bleu']:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _svg(figure: Figure, alternative: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    picture = buffer.getvalue()
+    return f'<div role="img" aria-label="{html.escape(alternative)}">{picture[picture.index("<svg") :]}</div>'
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .3rem .7rem; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }}
+svg {{ max-width: 100%; height: auto; }}
+code {{ overflow-wrap: anywhere; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
