@@ -206,8 +206,11 @@ def _versions() -> dict[str, str]:
     import platform
     from importlib.metadata import version
 
-    packages = ("kdlab", "torch", "transformers", "tokenizers", "sacrebleu")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    from kdlab import __version__
+
+    packages = ("torch", "transformers", "tokenizers", "sacrebleu")
+    installed = {name: version(name) for name in packages}
+    return {"python": platform.python_version(), "kdlab": __version__, **installed}
 
 
 def _quiet() -> None:

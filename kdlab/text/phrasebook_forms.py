@@ -246,7 +246,7 @@ class GermanVP:
         return self.noun.render(noun_args, subject, register) if self.noun else self.complement
 
     def _negated_object(self, subject: Form | None, register: int) -> str:
-        """kein for an indefinite object, nicht after a definite one, but before a preposition or complement."""
+        """kein for an indefinite object; nicht after a definite one, before a preposition or complement."""
         if self.noun and "indef" in self.noun_args and "acc" in self.noun_args and not self._prepositional:
             return self._object(("no", *(a for a in self.noun_args if a != "indef")), subject, register)
         text = self._object(self.noun_args, subject, register)

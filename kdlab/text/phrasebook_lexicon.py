@@ -228,7 +228,7 @@ class Lexicon:
         return self._noun_values[key]
 
     def _verb_phrases(self, flag: str) -> Distribution:
-        """Verbs with the flag, equally likely; then the kind and determiner of the object; then the object."""
+        """Verbs with the flag, equally likely; then kind and determiner of the object; then the object."""
         letter = {"plan": "p", "ask": "a", "past": "x", "where": "w", "lose": "l"}[flag]
         entries = [entry for entry in self.verbs if letter in entry.flags]
         values: Distribution = []
@@ -271,7 +271,7 @@ class Lexicon:
         return values
 
     def _phrases(self, table: str) -> Distribution:
-        """`English*3 / English | German + formal <> informal`: lines are equally likely but for their weight."""
+        """`English*3 / English | German + formal <> informal`: lines are equally likely, or weighted."""
         entries = []
         for line in _lines(table, self.small):
             english_text, german_text = (part.strip() for part in line.split("|"))

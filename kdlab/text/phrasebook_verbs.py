@@ -2,8 +2,8 @@
 
 `base/past/participle/ing | German + German | frame | kinds:determiners … | flags`. The frame is the object's
 case, with a preposition (`prep=mit dat`; `into` is that of the place, with the accusative), or "=" and fixed
-words. Flags: p may be planned, a may be asked of someone, x may have happened, w goes with "where can I …?", l with
-"I am sorry that …".
+words. Flags: p may be planned, a may be asked of someone, x may have happened, w goes with "where can I
+…?", l with "I am sorry that …".
 """
 
 VERBS = """

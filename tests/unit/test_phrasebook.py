@@ -1,0 +1,665 @@
+"""The phrasebook: its German against tables written by hand, its probabilities against brute force."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from itertools import product
+
+import pytest
+
+from kdlab.text.phrasebook import PLACES, REGISTERS, Context, Phrasebook
+from kdlab.text.phrasebook_german import GermanNoun, noun_phrase, parse_verb
+from kdlab.text.phrasebook_lexicon import Lexicon
+from kdlab.text.phrasebook_patterns import flatten
+
+
+@pytest.fixture(scope="module")
+def small() -> Phrasebook:
+    return Phrasebook("small")
+
+
+@pytest.fixture(scope="module")
+def full() -> Phrasebook:
+    return Phrasebook("full")
+
+
+@pytest.fixture(scope="module")
+def small_pairs(small):
+    return small.sample(6000, seed=1)
+
+
+@pytest.fixture(scope="module")
+def full_pairs(full):
+    return full.sample(6000, seed=2)
+
+
+# ---------------------------------------------------------------- German
+
+# (nominative, accusative, dative) of article and adjective, by gender; written out, not computed
+AGREEMENT = {
+    "m": ("der gute", "den guten", "dem guten", "ein guter", "einen guten", "einem guten"),
+    "f": ("die gute", "die gute", "der guten", "eine gute", "eine gute", "einer guten"),
+    "n": ("das gute", "das gute", "dem guten", "ein gutes", "ein gutes", "einem guten"),
+    "p": ("die guten", "die guten", "den guten", "gute", "gute", "guten"),
+}
+STRONG = {
+    "m": ("guter", "guten", "gutem"),
+    "f": ("gute", "gute", "guter"),
+    "n": ("gutes", "gutes", "gutem"),
+    "p": ("gute", "gute", "guten"),
+}
+GOLD = r"(der|die|das) (\S+)"
+NAMES = ("city", "country", "language")
+WEAK_NOUNS = {
+    "Kollege": "Kollegen",
+    "Nachbar": "Nachbarn",
+    "Polizist": "Polizisten",
+    "Geldautomat": "Geldautomaten",
+    "Bankomat": "Bankomaten",
+}
+# the gender that the end of a word gives (compounds have that of their last part); GOLD_GENDERS goes first
+GENDER_BY_ENDING = {
+    "f": "rei ei ung ion ie ek in karte stelle burg anlage maschine stube uhr oper",
+    "n": "chen erl zimmer bad haus wasser tuch telefon rad gerät buch ment amt portal ett ot",
+    "m": "platz saft schein pass garten schirm hof markt fall hafen salon trockner schalter raum parat",
+}
+FEMININE = (
+    "Post Bank Bar Wurst Pizza Milch Kamera E-Mail Mail Tür Stadt Hand Mutter Großmutter Oma Schwester Schulter Couch "
+    "Insel Brezel Semmel Botschaft"
+)
+GOLD_GENDERS = (
+    "der Turm die Kirche das Schloss der Dom das Kloster der Brunnen der Strand der Wald das Ufer das Tal der Fluss "
+    "das Restaurant das Café das Schnitzel der Knödel der Salat das Sandwich der Kaffee der Tee der Kakao das Bier "
+    "das Obers der Rahm der Mantel das Hemd das Kleid der Rock der Schal das Visum der Koffer der Rucksack "
+    "der Schlüssel der Laptop das Geschenk das Souvenir das Bild der Becher das Kissen der Polster der Tisch "
+    "das Auto das Boot der Zug der Bus das Bett der Stuhl der Sessel der Schrank der Kasten das Sofa der Fernseher "
+    "das Licht das Dorf der Onkel der Cousin der Arzt der Fahrer der Kopf der Rücken der Bauch der Magen das Knie "
+    "der Fuß der Arm der Hals der Zahn das Bein das Ohr der Brief das Fenster das Tor das Radio der Aufzug "
+    "der Fahrstuhl der Lift der Zoo das Kino das Theater das Museum der See der Eissalon das Beisl der Kuchen"
+)
+GOLD_PHRASES = [
+    ("Museum", "def", "dat", "alt", "in", "im alten Museum"),
+    ("Kirche", "def", "dat", "klein", "zu", "zur kleinen Kirche"),
+    ("Café", "def", "acc", "nett", "in", "ins nette Café"),
+    ("Kollege", "mein", "acc", "neu", "", "meinen neuen Kollegen"),
+    ("Kollege", "def", "dat", "", "von", "vom Kollegen"),
+    ("Milch", "zero", "nom", "kalt", "", "kalte Milch"),
+    ("Milch", "zero", "dat", "frisch", "mit", "mit frischer Milch"),
+    ("Wasser", "zero", "dat", "kalt", "mit", "mit kaltem Wasser"),
+    ("Handschuhe", "def", "dat", "warm", "mit", "mit den warmen Handschuhen"),
+    ("Socken", "Ihr", "acc", "blau", "", "Ihre blauen Socken"),
+    ("Handy", "dein", "nom", "teuer", "", "dein teures Handy"),
+    ("Handy", "def", "acc", "teuer", "", "das teure Handy"),
+    ("Koffer", "dies", "acc", "rot", "", "diesen roten Koffer"),
+    ("Zug", "welch", "nom", "", "", "welcher Zug"),
+    ("Eltern", "unser", "dat", "", "", "unseren Eltern"),
+    ("Bluse", "kein", "acc", "hell", "", "keine helle Bluse"),
+    ("Ufer", "def", "dat", "ruhig", "an", "am ruhigen Ufer"),
+    ("Kissen", "indef", "acc", "sauber", "", "ein sauberes Kissen"),
+]
+GOLD_PLURALS = [
+    ("Schlüssel", "die Schlüssel", "den Schlüsseln"),
+    ("Wurst", "die Würste", "den Würsten"),
+    ("Pizza", "die Pizzen", "den Pizzen"),
+    ("Hotel", "die Hotels", "den Hotels"),
+    ("Buch", "die Bücher", "den Büchern"),
+    ("Nachbar", "die Nachbarn", "den Nachbarn"),
+]
+# infinitive, er, du, perfect, with zu, du-imperative
+GOLD_VERBS = """
+besichtigen besichtigt besichtigst besichtigt zu_besichtigen besichtige
+besuchen besucht besuchst besucht zu_besuchen besuch
+kaufen kauft kaufst gekauft zu_kaufen kauf
+verkaufen verkauft verkaufst verkauft zu_verkaufen verkauf
+reservieren reserviert reservierst reserviert zu_reservieren reserviere
+abholen holt holst abgeholt abzuholen hol
+anrufen ruft rufst angerufen anzurufen ruf
+einladen lädt lädst eingeladen einzuladen lade
+mitbringen bringt bringst mitgebracht mitzubringen bring
+anprobieren probiert probierst anprobiert anzuprobieren probiere
+umtauschen tauscht tauschst umgetauscht umzutauschen tausch
+öffnen öffnet öffnest geöffnet zu_öffnen öffne
+schließen schließt schließt geschlossen zu_schließen schließ
+warten wartet wartest gewartet zu_warten warte
+finden findet findest gefunden zu_finden finde
+essen isst isst gegessen zu_essen iss
+sehen sieht siehst gesehen zu_sehen sieh
+helfen hilft hilfst geholfen zu_helfen hilf
+treffen trifft triffst getroffen zu_treffen triff
+lesen liest liest gelesen zu_lesen lies
+vergessen vergisst vergisst vergessen zu_vergessen vergiss
+sprechen spricht sprichst gesprochen zu_sprechen sprich
+tragen trägt trägst getragen zu_tragen trag
+putzen putzt putzt geputzt zu_putzen putz
+reisen reist reist gereist zu_reisen reise
+wechseln wechselt wechselst gewechselt zu_wechseln wechsle
+übernachten übernachtet übernachtest übernachtet zu_übernachten übernachte
+"""
+
+
+def german_nouns() -> dict[str, GermanNoun]:
+    return {noun.lemma: noun for entry in Lexicon(small=False).nouns for noun, _ in entry.german}
+
+
+@pytest.mark.parametrize("noun", list(german_nouns().values()), ids=lambda noun: noun.lemma)
+def test_article_adjective_and_noun_agree(noun: GermanNoun) -> None:
+    oblique = WEAK_NOUNS.get(noun.lemma, noun.lemma)
+    plural = noun.lemma if noun.gender == "p" else ""
+    plural_dative = plural if plural.endswith(("n", "s")) else plural + "n"
+    nouns = (plural, plural, plural_dative) if plural else (noun.lemma, oblique, oblique)
+    table = AGREEMENT[noun.gender]
+    for case, definite, indefinite, strong, form in zip(
+        ("nom", "acc", "dat"), table[:3], table[3:], STRONG[noun.gender], nouns, strict=True
+    ):
+        assert noun_phrase(noun, "def", case, "gut") == f"{definite} {form}"
+        assert noun_phrase(noun, "indef", case, "gut") == f"{indefinite} {form}"
+        assert noun_phrase(noun, "zero", case, "gut") == f"{strong} {form}"
+
+
+def expected_gender(lemma: str) -> str | None:
+    gold = {
+        noun: {"der": "m", "die": "f", "das": "n"}[article]
+        for article, noun in re.findall(GOLD, GOLD_GENDERS)
+    }
+    gold |= dict.fromkeys(FEMININE.split(), "f")
+    if lemma in gold:
+        return gold[lemma]
+    for gender, endings in GENDER_BY_ENDING.items():
+        if lemma.lower().endswith(tuple(endings.split())):
+            return gender
+    return "f" if lemma.endswith("e") else None
+
+
+def test_genders() -> None:
+    """Every noun has the gender of the hand-made list, or else of the rule for its ending."""
+    nouns = [
+        noun for entry in Lexicon(small=False).nouns for noun, _ in entry.german if entry.kind not in NAMES
+    ]
+    wrong = [
+        (noun.lemma, noun.gender, expected_gender(noun.lemma))
+        for noun in nouns
+        if noun.gender != "p" and noun.lemma != "Cola" and noun.gender != expected_gender(noun.lemma)
+    ]
+    assert not wrong
+    assert {noun.gender for noun in nouns if noun.lemma == "Cola"} == {"f", "n"}  # die in Berlin, das in Wien
+
+
+@pytest.mark.parametrize(("noun", "determiner", "case", "adjective", "preposition", "expected"), GOLD_PHRASES)
+def test_noun_phrases(noun, determiner, case, adjective, preposition, expected) -> None:
+    made = noun_phrase(german_nouns()[noun], determiner, case, adjective, preposition=preposition)
+    assert made == expected
+
+
+@pytest.mark.parametrize(("noun", "nominative", "dative"), GOLD_PLURALS)
+def test_plurals(noun: str, nominative: str, dative: str) -> None:
+    entry = german_nouns()[noun]
+    assert noun_phrase(entry, "def", "nom", plural=True) == nominative
+    assert noun_phrase(entry, "def", "dat", plural=True) == dative
+
+
+def test_verbs() -> None:
+    verbs = {verb.infinitive: verb for entry in Lexicon(small=False).verbs for verb, _ in entry.german}
+    for line in GOLD_VERBS.strip().splitlines():
+        infinitive, er, du, participle, zu, imperative = line.replace("zu_", "zu~").split()
+        verb = verbs[infinitive]
+        made = (verb.present("er"), verb.present("du"), verb.participle, verb.zu_infinitive, verb.imperative)
+        assert made == (er, du, participle, zu.replace("~", " "), imperative)
+    sein = {verb.infinitive for verb in verbs.values() if verb.auxiliary == "sein"}
+    assert sein == {
+        "gehen",
+        "fahren",
+        "fliegen",
+        "reisen",
+        "losfahren",
+        "abreisen",
+        "zurückkommen",
+        "schwimmen",
+    }
+
+
+def test_a_verb_without_a_table_entry_is_regular() -> None:
+    assert parse_verb("aus|suchen").participle == "ausgesucht"
+
+
+SENTENCES = {
+    "Where is the nearest cash machine?": {"Wo ist der nächste Bankomat?", "Wo ist der nächste Geldautomat?"},
+    "You want to pick up your sister tomorrow.": {
+        "Du willst morgen deine Schwester abholen.",
+        "Sie wollen morgen Ihre Schwester abholen.",
+        "Morgen möchten Sie Ihre Schwester abholen.",
+    },
+    "We helped our parents yesterday.": {"Wir haben gestern unseren Eltern geholfen."},
+    "They are picking up their aunt tomorrow.": {"Morgen holen sie ihre Tante ab."},
+    "He can't come because he has to go to the bank today.": {
+        "Er kann nicht kommen, weil er heute zur Bank gehen muss."
+    },
+    "Don't forget to turn off the light tonight.": {
+        "Vergiss nicht, heute Abend das Licht auszumachen.",
+        "Vergessen Sie bitte nicht, heute Abend das Licht auszuschalten.",
+    },
+    "Please call your mother.": {"Ruf bitte deine Mutter an.", "Rufen Sie bitte Ihre Mutter an."},
+    "We can't order a pizza today.": {"Wir können heute keine Pizza bestellen."},
+    "We can't buy any tomatoes today.": {"Wir können heute keine Paradeiser kaufen."},
+    "I can't go to the museum today.": {"Ich kann heute nicht ins Museum gehen."},
+    "My feet hurt.": {"Mir tun die Füße weh."},
+    "This is the coat that I bought yesterday.": {"Das ist der Mantel, den ich gestern gekauft habe."},
+    "I would like three fresh rolls, please.": {"Ich hätte gern drei frische Schrippen, bitte."},
+    "Where is the castle?": {"Wo ist die Burg?", "Wo ist das Schloss?"},
+    "These trousers are too small for me.": {"Diese Hose ist mir zu klein."},
+    "Are these your glasses?": {"Ist das Ihre Brille?", "Sind das deine Gläser?"},
+}
+
+
+@pytest.mark.parametrize("source", list(SENTENCES))
+def test_known_translations_are_there(full: Phrasebook, source: str) -> None:
+    assert SENTENCES[source] <= set(full.translations(source))
+
+
+FORMAL = re.compile(r"(?<!^)\b(Sie|Ihnen|Ihr(e|en|em|er|es)?)\b|\b(Entschuldigen|Auf Wieder)")
+INFORMAL = re.compile(
+    r"\b(du|dich|dir|dein(e|en|em|er|es)?|Tschüss|Servus|Hallo|Entschuldige)\b", re.IGNORECASE
+)
+
+
+def test_formal_and_informal_are_never_mixed(full: Phrasebook, full_pairs) -> None:
+    seen = set()
+    for pair in full_pairs:
+        formal, informal = bool(FORMAL.search(pair.target)), bool(INFORMAL.search(pair.target))
+        if pair.context.register == "formal":
+            assert not informal, pair
+        else:
+            assert not formal, pair
+        seen.add((formal, informal))
+    assert seen == {(False, False), (True, False), (False, True)}
+
+
+def test_the_register_of_you_is_always_told(full: Phrasebook, full_pairs) -> None:
+    """ "Sie" against "du" wherever the English addresses someone: no target serves both registers."""
+    asked = [p.source for p in full_pairs if re.search(r"\b[Yy]ou(r)?\b", p.source)][:300]
+    assert len(asked) > 100
+    for source in asked:
+        formal = set(full.translations(source, register="formal"))
+        assert not formal & set(full.translations(source, register="informal")), source
+
+
+def test_spelling(full_pairs) -> None:
+    for pair in full_pairs:
+        assert re.fullmatch(r"[A-ZÄÖÜ].*[a-zäöüßA-Z][.?]", pair.target), pair
+        assert re.fullmatch(r"[A-Z].*\w[.?]", pair.source), pair
+        assert not re.search(r" [ ,.?]", pair.target), pair
+        assert pair.source[-1] == pair.target[-1], pair
+        assert not re.search(r"[^,] (weil|dass|ob) ", pair.target), pair  # a comma before the clause
+        assert not re.search(r"\b(zu dem|zu der|in das|in dem|an dem|an das|von dem)\b", pair.target), pair
+        assert not re.search(r"\b(a [aeiou]|an [^aeiou])", pair.source), pair
+
+
+# ---------------------------------------------------------------- probabilities
+
+
+def brute_force(
+    phrasebook: Phrasebook, templates, wanted: set[str]
+) -> dict[str, dict[Context, dict[str, float]]]:
+    """Pr(y | c, x) from the joint probability of every derivation, with no parser and no cache."""
+    grammar = phrasebook._grammar
+    joint = defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
+    for template in templates:
+        spaces = [
+            [
+                (slot, value, p * w, form)
+                for value, p in grammar.lexicon.distribution(spec)
+                for form, w in value.english
+            ]
+            for slot, spec in template.slots.items()
+        ]
+        for combination in product(*spaces):
+            english = {slot: form for slot, _, _, form in combination}
+            sources = [(s.render(english), s.weights[0]) for s in template.english]
+            if not any(source in wanted for source, _ in sources):
+                continue
+            prior = template.probability * math.prod(p for _, _, p, _ in combination)
+            for (source, weight), context in product(sources, phrasebook.contexts):
+                place, register = PLACES.index(context.place), REGISTERS.index(context.register)
+                for german in product(*(value.german for _, value, _, _ in combination)):
+                    forms = {c[0]: form for c, (form, _) in zip(combination, german, strict=True)}
+                    chance = prior * weight * math.prod(w[place] for _, w in german)
+                    for sequence in template.german[register]:
+                        target = sequence.render(forms, register)
+                        joint[source][context][target] += chance * sequence.weights[place]
+    return joint
+
+
+def assert_matches(phrasebook: Phrasebook, joint, sources) -> None:
+    for source in sources:
+        evidence = {context: sum(row.values()) for context, row in joint[source].items()}
+        assert max(evidence.values()) == pytest.approx(min(evidence.values()))  # x tells nothing about c
+        for context, row in joint[source].items():
+            expected = {y: p / evidence[context] for y, p in row.items() if p > 0}
+            made = phrasebook.translations(source, register=context.register, place=context.place)
+            assert made == pytest.approx(expected)
+        mixed = defaultdict(float)
+        for context, prior in phrasebook.contexts.items():
+            for y, p in joint[source][context].items():
+                mixed[y] += prior * p / evidence[context]
+        assert phrasebook.translations(source) == pytest.approx({y: p for y, p in mixed.items() if p > 0})
+
+
+def test_translations_against_brute_force_on_the_whole_small_grammar(small: Phrasebook, small_pairs) -> None:
+    wanted = {pair.source for pair in small_pairs[:150]} | {"Where is the bank?", "Where is the big bank?"}
+    joint = brute_force(small, small._grammar.templates, wanted)
+    assert wanted <= set(joint)
+    assert_matches(small, joint, sorted(wanted))
+
+
+def test_translations_against_brute_force_on_templates_of_the_full_grammar(full: Phrasebook) -> None:
+    names = {
+        "hurts",
+        "timetable",
+        "too_hard",
+        "there_is_no",
+        "broken",
+        "how_are",
+        "lives_in",
+        "right_train",
+        "farewell",
+    }
+    templates = [template for template in full._grammar.templates if template.name in names]
+    assert len(templates) == len(names)
+    for template in templates:
+        space = [list(full._grammar.lexicon.distribution(spec)) for spec in template.slots.values()]
+        english = [
+            {s: v.english[0][0] for s, (v, _) in zip(template.slots, c, strict=True)} for c in product(*space)
+        ]
+        wanted = {template.english[0].render(forms) for forms in english[:: max(1, len(english) // 15)]}
+        assert_matches(full, brute_force(full, [template], wanted), sorted(wanted))
+
+
+def test_ambiguity_by_hand(small: Phrasebook) -> None:
+    """Two kinds of bank, equally likely; "big" is one of 3 adjectives of the one and of 4 of the other."""
+    assert small.log_probability("Wo ist die Bank?", "Where is the bank?") == pytest.approx(math.log(4 / 14))
+    assert small.log_probability("Wo ist das Ufer?", "Where is the bank?") == pytest.approx(math.log(4 / 14))
+    big = small.translations("Where is the big bank?")
+    banks = sum(p for y, p in big.items() if "Bank" in y)
+    assert banks == pytest.approx((1 / 3) / (1 / 3 + 1 / 4))
+    castles = small.translations("Where is the castle?", place="Wien")
+    assert sum(p for y, p in castles.items() if "Burg" in y) == pytest.approx(2 / 5)
+
+
+def test_probabilities_sum_to_one_and_come_in_order(full: Phrasebook, full_pairs) -> None:
+    for pair in full_pairs[:1500]:
+        context = pair.context
+        for known in (
+            {},
+            {"register": context.register},
+            {"register": context.register, "place": context.place},
+        ):
+            made = full.translations(pair.source, **known)
+            values = list(made.values())
+            assert math.fsum(values) == pytest.approx(1.0, abs=1e-12)
+            assert values == sorted(values, reverse=True)
+            assert min(values) > 0
+            assert pair.target in made
+
+
+@pytest.mark.parametrize("known", [(), ("register",), ("place",), ("register", "place")])
+def test_samples_follow_the_distribution(full: Phrasebook, known: tuple[str, ...]) -> None:
+    """The surprise of the targets is the entropy on average, and the most probable one comes as often as it should."""
+    surprise = variance = top = expected_top = top_variance = 0.0
+    for pair in full.sample(12000, seed=7):
+        made = full.translations(pair.source, **{name: getattr(pair.context, name) for name in known})
+        mean = -sum(p * math.log(p) for p in made.values())
+        surprise += -math.log(made[pair.target]) - mean
+        variance += sum(p * math.log(p) ** 2 for p in made.values()) - mean**2
+        first, p = next(iter(made.items()))
+        top, expected_top, top_variance = (
+            top + (pair.target == first),
+            expected_top + p,
+            top_variance + p * (1 - p),
+        )
+    assert abs(surprise) < 4 * math.sqrt(variance)
+    assert abs(top - expected_top) < 4 * math.sqrt(top_variance)
+
+
+def test_frequencies_of_one_sentence_in_many_samples(small: Phrasebook) -> None:
+    """Chi-square over the translations of one frequent source, drawn once in each of many samples."""
+    source = "Where is the castle?"
+    counts = defaultdict(int)
+    for seed in range(1500):
+        for pair in small.sample(60, seed=seed):
+            if pair.source == source:
+                counts[pair.target] += 1
+    total, expected = sum(counts.values()), small.translations(source)
+    assert total > 200
+    statistic = sum((counts[y] - total * p) ** 2 / (total * p) for y, p in expected.items())
+    assert set(counts) <= set(expected)
+    assert statistic < 25  # 5 degrees of freedom: p < 0.0002
+
+
+def test_contexts_are_drawn_from_the_prior_whatever_the_source(full: Phrasebook) -> None:
+    pairs = full.sample(12000, seed=3)
+    assert math.fsum(full.contexts.values()) == pytest.approx(1)
+    for group in (pairs, [pair for pair in pairs if "you" in pair.source.lower()]):
+        for context, prior in full.contexts.items():
+            share = sum(pair.context == context for pair in group)
+            assert abs(share - prior * len(group)) < 4 * math.sqrt(len(group) * prior * (1 - prior))
+
+
+@pytest.mark.parametrize("known", [{}, {"register": "informal", "place": "Wien"}])
+def test_chain_rule(full: Phrasebook, full_pairs, known) -> None:
+    for pair in full_pairs[:200]:
+        for target in full.translations(pair.source, **known):
+            words, total = target.split(" "), 0.0
+            for i in range(len(words) + 1):
+                after = full.next_word_distribution(pair.source, words[:i], **known)
+                assert math.fsum(after.values()) == pytest.approx(1)
+                total += math.log(after[words[i] if i < len(words) else ""])
+            assert total == pytest.approx(full.log_probability(target, pair.source, **known))
+
+
+def test_entropy_against_the_sum(full: Phrasebook, full_pairs) -> None:
+    for pair in full_pairs[:300]:
+        for known in ({}, {"register": "formal"}, {"place": "Berlin"}):
+            made = full.translations(pair.source, **known)
+            expected = sum(-p * full.log_probability(y, pair.source, **known) for y, p in made.items())
+            assert full.entropy(pair.source, **known) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("flags", list(product((False, True), repeat=2)))
+def test_context_information_is_the_mean_divergence(full: Phrasebook, full_pairs, flags) -> None:
+    register, place = flags
+    positive = 0
+    for pair in full_pairs[:300]:
+        expected = 0.0
+        for context, prior in full.contexts.items():
+            sharp = full.translations(pair.source, register=context.register, place=context.place)
+            told = {
+                "register": context.register if register else None,
+                "place": context.place if place else None,
+            }
+            blurred = full.translations(pair.source, **told)
+            expected += prior * sum(p * math.log(p / blurred[y]) for y, p in sharp.items())
+        made = full.context_information(pair.source, register=register, place=place)
+        assert made == pytest.approx(expected, abs=1e-9)
+        positive += made > 1e-6
+    assert (positive > 0) == (not (register and place))
+
+
+def test_a_known_register_is_worth_its_own_entropy(full: Phrasebook) -> None:
+    """Every target of a sentence to "you" tells the register, and with the place known nothing else is left."""
+    register_entropy = -(0.6 * math.log(0.6) + 0.4 * math.log(0.4))
+    made = full.context_information("Have you seen my umbrella?", place=True)
+    assert made == pytest.approx(register_entropy)
+    assert full.context_information("Have you seen my umbrella?", register=True) == pytest.approx(
+        0, abs=1e-12
+    )
+
+
+def test_log_probability_of_a_wrong_translation(small: Phrasebook) -> None:
+    assert small.log_probability("Wo ist der Hotel?", "Where is the hotel?") == -math.inf
+    assert small.log_probability("Wo ist das Hotel?", "Where is the hotel?") == pytest.approx(math.log(4 / 7))
+
+
+# ---------------------------------------------------------------- sizes and samples
+
+
+def test_the_grammar_is_as_large_as_it_should_be(small: Phrasebook, full: Phrasebook) -> None:
+    words = full._grammar.lexicon
+    places = ("city", "country", "language", "money")
+    assert len({n.english[0][0].singular for n in words.nouns if n.kind not in places}) >= 120
+    assert len(words.adjectives) >= 35
+    assert len({verb.english for verb in words.verbs}) >= 40
+    assert len(full._grammar.templates) >= 60
+    assert len({template.name for template in full._grammar.templates}) == len(full._grammar.templates)
+    english, german = full.vocabulary()
+    assert 500 <= len({word.lower() for word in english}) <= 900
+    assert len({word.lower() for word in german}) <= 1500
+    assert len({n.english[0][0].singular for n in small._grammar.lexicon.nouns}) <= 40
+    assert len(small._grammar.templates) <= 15
+
+
+def test_the_number_of_translations_is_bounded(full: Phrasebook, small: Phrasebook, full_pairs) -> None:
+    counts = sorted(len(full.translations(pair.source)) for pair in full_pairs)
+    assert 4 <= counts[len(counts) // 2] <= 12
+    assert counts[-1] <= 96
+    for phrasebook in (small, full):  # the values with the most German forms, in every template
+        for template in phrasebook._grammar.templates:
+            forms = {}
+            for slot, spec in template.slots.items():
+                values = [value for value, _ in phrasebook._grammar.lexicon.distribution(spec)]
+                forms[slot] = max(values, key=lambda value: len(value.german)).english[0][0]
+            source = template.english[0].render(forms)
+            assert len(phrasebook.translations(source)) <= 96, source
+
+
+def test_lengths(full_pairs) -> None:
+    lengths = [len(text.split()) for pair in full_pairs for text in (pair.source, pair.target)]
+    assert min(lengths) >= 3
+    assert max(lengths) <= 17
+    assert sum(length <= 14 for length in lengths) > 0.98 * len(lengths)
+
+
+def test_sources_are_distinct_and_excluded_ones_are_left_out(small: Phrasebook) -> None:
+    first = small.sample(3000, seed=11)
+    assert len({pair.source for pair in first}) == 3000
+    excluded = [pair.source for pair in first]
+    again = small.sample(3000, seed=11, exclude=excluded)
+    assert not {pair.source for pair in again} & set(excluded)
+    assert small.sample(0, seed=1) == []
+
+
+def test_there_are_enough_sources_for_thirty_thousand(small: Phrasebook) -> None:
+    assert len({pair.source for pair in small.sample(30_000, seed=0)}) == 30_000
+
+
+@pytest.mark.slow
+def test_the_full_grammar_has_two_hundred_thousand_sources(full: Phrasebook) -> None:
+    assert len({pair.source for pair in full.sample(200_000, seed=0)}) == 200_000
+
+
+def test_small_is_a_part_of_full(small: Phrasebook, full: Phrasebook, small_pairs) -> None:
+    for pair in small_pairs[:2000]:
+        assert full.contains(pair.source), pair.source
+        assert set(small.translations(pair.source)) <= set(full.translations(pair.source)), pair.source
+    assert small.vocabulary()[0] < full.vocabulary()[0]
+    assert small.vocabulary()[1] < full.vocabulary()[1]
+
+
+def test_vocabulary_holds_every_sampled_word(full: Phrasebook, full_pairs) -> None:
+    english, german = full.vocabulary()
+    for pair in full_pairs:
+        assert {word.strip(".,?") for word in pair.source.split()} <= english, pair.source
+        assert {word.strip(".,?") for word in pair.target.split()} <= german, pair.target
+
+
+def test_vocabulary_holds_no_word_that_cannot_occur(small: Phrasebook) -> None:
+    pairs = small.sample(30_000, seed=5)
+    for vocabulary, texts in zip(
+        small.vocabulary(),
+        ([p.source for p in pairs], [y for p in pairs for y in small.translations(p.source)]),
+        strict=True,
+    ):
+        assert vocabulary <= {word.strip(".,?") for text in texts for word in text.split()}
+
+
+def test_samples_do_not_depend_on_the_hash_seed() -> None:
+    code = (
+        "from kdlab.text.phrasebook import Phrasebook; p = Phrasebook('full'); pairs = p.sample(300, 5);"
+        "print(pairs); print([p.translations(x.source) for x in pairs])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+def test_the_seed_decides_the_sample(small: Phrasebook) -> None:
+    assert small.sample(50, seed=1) == small.sample(50, seed=1)
+    assert small.sample(50, seed=1) != small.sample(50, seed=2)
+
+
+def test_importing_the_phrasebook_needs_no_torch() -> None:
+    code = "import sys, kdlab.text.phrasebook; assert 'torch' not in sys.modules"
+    package = subprocess.run([sys.executable, "-c", "import sys, kdlab; assert 'torch' not in sys.modules"])
+    if package.returncode == 0:
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_unknown_source(small: Phrasebook) -> None:
+    for source in (
+        "",
+        "Where is the hotel",
+        "where is the hotel?",
+        "Where is a hotel?",
+        "Where is the zebra?",
+    ):
+        assert not small.contains(source)
+        with pytest.raises(ValueError, match="source: expected a sentence of the small phrasebook"):
+            small.translations(source)
+    assert small.contains("Where is the hotel?")
+
+
+def test_unknown_context(small: Phrasebook) -> None:
+    with pytest.raises(ValueError, match=r"register: expected one of .*, got 'polite'"):
+        small.translations("Where is the hotel?", register="polite")
+    with pytest.raises(ValueError, match=r"place: expected one of .*, got 'Bern'"):
+        small.entropy("Where is the hotel?", place="Bern")
+
+
+def test_impossible_prefix(small: Phrasebook) -> None:
+    with pytest.raises(
+        ValueError, match="prefix_words: no translation of 'Where is the hotel\\?' begins with"
+    ):
+        small.next_word_distribution("Where is the hotel?", ["Wo", "sind"])
+
+
+def test_bad_size_and_count(small: Phrasebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="size: expected 'small' or 'full', got 'huge'"):
+        Phrasebook("huge")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="count: expected 0 or more, got -1"):
+        small.sample(-1, seed=0)
+    monkeypatch.setattr("kdlab.text.phrasebook.PATIENCE", 20)
+    with pytest.raises(ValueError, match="count: expected no more than the small phrasebook has"):
+        small.sample(200_000, seed=0)
+
+
+def test_bad_patterns() -> None:
+    with pytest.raises(ValueError, match="never closed"):
+        flatten("(a|b", 0)
+    with pytest.raises(ValueError, match="positive weight in every place"):
+        flatten("(a@1,1,0|b@1,1,0)", 0)
+
+
+def test_flatten() -> None:
+    made = [("".join(map(str, s.items)), s.weights) for s in flatten("<Sie|du> (a*3|b)", 1)]
+    assert made == [("dua", (0.75,) * 3), ("dub", (0.25,) * 3)]
