@@ -119,7 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--level",
         choices=["word", "sequence", "both"],
-        help="word: the teacher's distribution at every token of the references; sequence: the teacher's translations as targets; both: its distribution along its translations (default: the profile's)",
+        help="word: the teacher's distribution at every token of the references; sequence: the teacher's translations "
+        "as targets; both: its distribution along its translations (default: the profile's)",
     )
     add(
         "--pairs",
@@ -145,7 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "translate",
         help="translate with a distilled model",
-        description='Translates sentences, or the lines of standard input:  kdlab translate --model DIR "Where is the station?"',
+        description='Translates sentences:  kdlab translate --model DIR "Where is the station?"  '
+        "Without any, it translates the lines of standard input.",
     )
     command.set_defaults(run=translate)
     command.add_argument(

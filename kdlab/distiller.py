@@ -127,7 +127,9 @@ class _Bar(TrainerCallback):
     """One progress bar with an ETA and the last losses, instead of a line of logs every few steps."""
 
     def __init__(self, description: str):
-        self.description, self.bar, self.losses = description, None, {}
+        self.description = description
+        self.bar: Any = None
+        self.losses: dict[str, str] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:

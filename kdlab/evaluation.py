@@ -1,4 +1,4 @@
-"""How good a model is: BLEU and chrF with intervals, gap closed, distance to the teacher and to the truth, speed, size."""
+"""How good a model is: BLEU and chrF, gap closed, distance to the teacher and to the truth, speed, size."""
 
 from __future__ import annotations
 

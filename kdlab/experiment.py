@@ -234,7 +234,7 @@ class Experiment:
 
     @property
     def teacher_folder(self) -> Path:
-        return Path(self.teacher.config.name_or_path)
+        return Path(str(self.teacher.config.name_or_path))
 
 
 def load_task(settings: Settings, profile: Profile) -> Task:

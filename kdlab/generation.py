@@ -91,7 +91,7 @@ def translate(
     translations = [""] * len(lines)
     for batch in generate(model, sources, search, description):
         for index, ids in batch.items():
-            translations[filled[index]] = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            translations[filled[index]] = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
     return translations
 
 

@@ -89,11 +89,11 @@ PROFILES: dict[tuple[str, str], Profile] = {
     ("phrasebook", "cpu"): _PHRASEBOOK_CPU,
     ("phrasebook", "ci"): replace(
         _PHRASEBOOK_CPU,
-        vocabulary=600,
+        vocabulary=800,
         teacher_recipe=replace(_PHRASEBOOK_CPU.teacher_recipe, updates=700),
         student_recipe=replace(_PHRASEBOOK_CPU.student_recipe, updates=800, warmup=100, evaluations=8),
         phrasebook=PhrasebookSizes(
-            teacher=12_000, labelled=400, unlabelled=8_000, validation=200, test=200, grammar="small"
+            teacher=40_000, labelled=400, unlabelled=12_000, validation=200, test=200, grammar="small"
         ),
     ),
     ("text", "cpu"): _TEXT_CPU,

@@ -99,9 +99,9 @@ def html_page(report: Mapping[str, Any]) -> str:
         "".join(f"<p>{html.escape(line)}</p>" for line in gap_lines(report)),
         "<h2>Quality against size</h2>",
         _svg(*quality_against_size(sizes)),
-        "<h2>Training</h2><p>Each curve is the loss that its student trains on, so their floors differ: cross-entropy on "
-        "references or on the teacher's translations, or a divergence from the teacher. A ring marks the checkpoint "
-        "that was kept.</p>",
+        "<h2>Training</h2><p>Each curve is the loss that its student trains on, so their floors differ: "
+        "cross-entropy on references or on the teacher's translations, or a divergence from the teacher. "
+        "A ring marks the checkpoint that was kept.</p>",
         _svg(*validation_curves(curves)),
         "<h2>Ten translations</h2>",
         _html_table(*_side_by_side(report, names)),

@@ -72,7 +72,7 @@ def pseudo_targets(
                 lines.flush()
                 done |= translated
                 seconds += spent
-    eos = teacher.generation_config.eos_token_id  # type: ignore[union-attr]
+    eos = teacher.generation_config.eos_token_id
     kept = [index for index in range(len(sources)) if len(done[index]) > 1 and done[index][-1] == eos]
     examples = [Example(list(sources[index]), done[index]) for index in kept]
     return PseudoTargets(examples, kept, len(sources) - len(kept), seconds)

@@ -26,7 +26,7 @@ s:subject v:vp-past t:past
 ({s} {v aux} {t}*3|{t} {v aux} {s}*2) {v obj} {v part}.
 
 already 2
-s:=you v:vp-past
+s:=you v:vp-plan
 have {s} already {v pp}?
 {v aux} {s} schon {v obj} {v part}?
 

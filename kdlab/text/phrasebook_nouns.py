@@ -93,7 +93,7 @@ harbour (in) | der Hafen/Häfen
     "service": """
 + station / train station | der Bahnhof/Bahnhöfe (an)
 + bank | die Bank/Banken
-post office | die Post/Posten@2,2,3 + das Postamt/Postämter@1,1,2
+post office | die Post (bei)@2,2,3 + das Postamt/Postämter@1,1,2
 police station | die Polizeiwache/Polizeiwachen@3,2,1 + die Polizeistation/Polizeistationen@1,2,3
 hospital (in) | das Krankenhaus/Krankenhäuser@6,4,2 + das Spital/Spitäler@0,0,4
 airport | der Flughafen/Flughäfen (an)
@@ -173,7 +173,7 @@ plums=pl | pl Pflaumen@8,2,2 + pl Zwetschgen@1,6,1 + pl Zwetschken@0,0,6
     "hotdrink": """
 + coffee | der Kaffee/Kaffees
 + tea | der Tee/Tees
-hot chocolate | der Kakao/Kakaos*3 + die Trinkschokolade/Trinkschokoladen
+cappuccino | der Cappuccino/Cappuccinos
 espresso | der Espresso/Espressos
 """,
     "colddrink": """

@@ -27,7 +27,7 @@ rent | mieten*3 + aus|leihen:leihst,leiht,geliehen | acc | hire:indef | pxw
 + look for | suchen | acc \
 | documents+ticket:poss gear+luggage+key+eyewear:poss,def device:poss service:indef outlet:indef | px
 + find/found | finden:findest,findet,gefunden | acc \
-| documents+ticket:poss gear+luggage+key+eyewear:poss,def device:poss service:def outlet:def | px
+| documents+ticket:poss gear+luggage+key+eyewear:poss,def device:poss service:def outlet:def | xw
 + lose/lost/lost/losing | verlieren:verlierst,verliert,verloren | acc \
 | documents+ticket:poss gear+luggage+key+eyewear:poss device:poss | xl
 forget/forgot/forgotten/forgetting | vergessen:vergisst,vergisst,vergessen,vergiss | acc \

@@ -72,7 +72,7 @@ def train_tokenizer(lines: Iterable[str], vocabulary_size: int = 4000) -> PreTra
     backend.post_processor = processors.TemplateProcessing(
         single=f"$A {EOS_TOKEN}", special_tokens=[(EOS_TOKEN, backend.token_to_id(EOS_TOKEN))]
     )
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=PAD_TOKEN,
         eos_token=EOS_TOKEN,

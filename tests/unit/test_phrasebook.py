@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import re
 import subprocess
 import sys
@@ -32,6 +33,11 @@ def small_pairs(small):
 
 
 @pytest.fixture(scope="module")
+def full_vocabulary(full):
+    return full.vocabulary()
+
+
+@pytest.fixture(scope="module")
 def full_pairs(full):
     return full.sample(6000, seed=2)
 
@@ -51,7 +57,6 @@ STRONG = {
     "n": ("gutes", "gutes", "gutem"),
     "p": ("gute", "gute", "guten"),
 }
-GOLD = r"(der|die|das) (\S+)"
 NAMES = ("city", "country", "language")
 WEAK_NOUNS = {
     "Kollege": "Kollegen",
@@ -66,20 +71,25 @@ GENDER_BY_ENDING = {
     "n": "chen erl zimmer bad haus wasser tuch telefon rad gerät buch ment amt portal ett ot",
     "m": "platz saft schein pass garten schirm hof markt fall hafen salon trockner schalter raum parat",
 }
-FEMININE = (
-    "Post Bank Bar Wurst Pizza Milch Kamera E-Mail Mail Tür Stadt Hand Mutter Großmutter Oma Schwester Schulter Couch "
-    "Insel Brezel Semmel Botschaft"
-)
-GOLD_GENDERS = (
-    "der Turm die Kirche das Schloss der Dom das Kloster der Brunnen der Strand der Wald das Ufer das Tal der Fluss "
-    "das Restaurant das Café das Schnitzel der Knödel der Salat das Sandwich der Kaffee der Tee der Kakao das Bier "
-    "das Obers der Rahm der Mantel das Hemd das Kleid der Rock der Schal das Visum der Koffer der Rucksack "
-    "der Schlüssel der Laptop das Geschenk das Souvenir das Bild der Becher das Kissen der Polster der Tisch "
-    "das Auto das Boot der Zug der Bus das Bett der Stuhl der Sessel der Schrank der Kasten das Sofa der Fernseher "
-    "das Licht das Dorf der Onkel der Cousin der Arzt der Fahrer der Kopf der Rücken der Bauch der Magen das Knie "
-    "der Fuß der Arm der Hals der Zahn das Bein das Ohr der Brief das Fenster das Tor das Radio der Aufzug "
-    "der Fahrstuhl der Lift der Zoo das Kino das Theater das Museum der See der Eissalon das Beisl der Kuchen"
-)
+GOLD_GENDERS = {
+    "f": """
+    Kirche Post Bank Bar Wurst Pizza Milch Kamera E-Mail Mail Tür Stadt Hand Mutter Großmutter Oma
+    Schwester Schulter Couch Insel Brezel Semmel Botschaft Zeitschrift
+    """,
+    "m": """
+    Turm Dom Brunnen Strand Wald Fluss Knödel Salat Kaffee Tee Kakao Rahm Mantel Rock Schal Koffer
+    Rucksack Schlüssel Laptop Becher Polster Tisch Zug Bus Stuhl Sessel Schrank Kasten Fernseher Onkel
+    Cousin Arzt Fahrer Kopf Rücken Bauch Magen Fuß Arm Hals Zahn Brief Aufzug Fahrstuhl Lift Zoo See
+    Eissalon Kuchen Palast Park Geldautomat Bankomat Bäcker Buchladen Kloß Pfannkuchen Eierkuchen
+    Espresso Cappuccino Pullover Pulli Fahrschein Führerschein Geldbeutel Wagen Fauteuil Föhn Bruder Vater Freund
+    Kollege Nachbar Polizist Kellner Ober Reiseleiter
+    """,
+    "n": """
+    Schloss Kloster Ufer Tal Restaurant Café Schnitzel Sandwich Bier Obers Hemd Kleid Visum Geschenk
+    Souvenir Bild Kissen Auto Boot Bett Sofa Licht Dorf Knie Bein Ohr Fenster Tor Radio Kino Theater
+    Museum Beisl Spital Hotel Lokal Croissant Ticket Portemonnaie Handy Andenken Geld Magazin
+    """,
+}
 GOLD_PHRASES = [
     ("Museum", "def", "dat", "alt", "in", "im alten Museum"),
     ("Kirche", "def", "dat", "klein", "zu", "zur kleinen Kirche"),
@@ -160,11 +170,7 @@ def test_article_adjective_and_noun_agree(noun: GermanNoun) -> None:
 
 
 def expected_gender(lemma: str) -> str | None:
-    gold = {
-        noun: {"der": "m", "die": "f", "das": "n"}[article]
-        for article, noun in re.findall(GOLD, GOLD_GENDERS)
-    }
-    gold |= dict.fromkeys(FEMININE.split(), "f")
+    gold = {noun: gender for gender, nouns in GOLD_GENDERS.items() for noun in nouns.split()}
     if lemma in gold:
         return gold[lemma]
     for gender, endings in GENDER_BY_ENDING.items():
@@ -278,7 +284,8 @@ def test_formal_and_informal_are_never_mixed(full: Phrasebook, full_pairs) -> No
 
 def test_the_register_of_you_is_always_told(full: Phrasebook, full_pairs) -> None:
     """ "Sie" against "du" wherever the English addresses someone: no target serves both registers."""
-    asked = [p.source for p in full_pairs if re.search(r"\b[Yy]ou(r)?\b", p.source)][:300]
+    addressed = re.compile(r"(?<!hank )\b[Yy]ou(r)?\b")  # "thank you" is the same to everyone
+    asked = [p.source for p in full_pairs if addressed.search(p.source)][:300]
     assert len(asked) > 100
     for source in asked:
         formal = set(full.translations(source, register="formal"))
@@ -287,7 +294,7 @@ def test_the_register_of_you_is_always_told(full: Phrasebook, full_pairs) -> Non
 
 def test_spelling(full_pairs) -> None:
     for pair in full_pairs:
-        assert re.fullmatch(r"[A-ZÄÖÜ].*[a-zäöüßA-Z][.?]", pair.target), pair
+        assert re.fullmatch(r"[A-ZÄÖÜ].*[a-zäöüßé][.?]", pair.target), pair
         assert re.fullmatch(r"[A-Z].*\w[.?]", pair.source), pair
         assert not re.search(r" [ ,.?]", pair.target), pair
         assert pair.source[-1] == pair.target[-1], pair
@@ -405,7 +412,7 @@ def test_probabilities_sum_to_one_and_come_in_order(full: Phrasebook, full_pairs
 
 @pytest.mark.parametrize("known", [(), ("register",), ("place",), ("register", "place")])
 def test_samples_follow_the_distribution(full: Phrasebook, known: tuple[str, ...]) -> None:
-    """The surprise of the targets is the entropy on average, and the most probable one comes as often as it should."""
+    """The targets' mean surprise is the entropy; the most probable one comes as often as it should."""
     surprise = variance = top = expected_top = top_variance = 0.0
     for pair in full.sample(12000, seed=7):
         made = full.translations(pair.source, **{name: getattr(pair.context, name) for name in known})
@@ -422,19 +429,18 @@ def test_samples_follow_the_distribution(full: Phrasebook, known: tuple[str, ...
     assert abs(top - expected_top) < 4 * math.sqrt(top_variance)
 
 
-def test_frequencies_of_one_sentence_in_many_samples(small: Phrasebook) -> None:
-    """Chi-square over the translations of one frequent source, drawn once in each of many samples."""
-    source = "Where is the castle?"
-    counts = defaultdict(int)
-    for seed in range(1500):
-        for pair in small.sample(60, seed=seed):
-            if pair.source == source:
-                counts[pair.target] += 1
-    total, expected = sum(counts.values()), small.translations(source)
-    assert total > 200
-    statistic = sum((counts[y] - total * p) ** 2 / (total * p) for y, p in expected.items())
-    assert set(counts) <= set(expected)
-    assert statistic < 25  # 5 degrees of freedom: p < 0.0002
+def test_every_translation_comes_as_often_as_it_should(full: Phrasebook) -> None:
+    """Chi-square: where targets fall in the order of their probabilities, spread at random within their share,
+    is uniform if and only if each comes with its own probability."""
+    rng, bins = random.Random(0), [0] * 20
+    for pair in full.sample(20_000, seed=9):
+        below = 0.0
+        for target, probability in full.translations(pair.source).items():
+            if target == pair.target:
+                bins[int((below + probability * rng.random()) * 20)] += 1
+            below += probability
+    expected = 20_000 / 20
+    assert sum((count - expected) ** 2 / expected for count in bins) < 45  # 19 degrees of freedom: p = 0.0007
 
 
 def test_contexts_are_drawn_from_the_prior_whatever_the_source(full: Phrasebook) -> None:
@@ -504,7 +510,9 @@ def test_log_probability_of_a_wrong_translation(small: Phrasebook) -> None:
 # ---------------------------------------------------------------- sizes and samples
 
 
-def test_the_grammar_is_as_large_as_it_should_be(small: Phrasebook, full: Phrasebook) -> None:
+def test_the_grammar_is_as_large_as_it_should_be(
+    small: Phrasebook, full: Phrasebook, full_vocabulary
+) -> None:
     words = full._grammar.lexicon
     places = ("city", "country", "language", "money")
     assert len({n.english[0][0].singular for n in words.nouns if n.kind not in places}) >= 120
@@ -512,7 +520,7 @@ def test_the_grammar_is_as_large_as_it_should_be(small: Phrasebook, full: Phrase
     assert len({verb.english for verb in words.verbs}) >= 40
     assert len(full._grammar.templates) >= 60
     assert len({template.name for template in full._grammar.templates}) == len(full._grammar.templates)
-    english, german = full.vocabulary()
+    english, german = full_vocabulary
     assert 500 <= len({word.lower() for word in english}) <= 900
     assert len({word.lower() for word in german}) <= 1500
     assert len({n.english[0][0].singular for n in small._grammar.lexicon.nouns}) <= 40
@@ -558,23 +566,23 @@ def test_the_full_grammar_has_two_hundred_thousand_sources(full: Phrasebook) -> 
     assert len({pair.source for pair in full.sample(200_000, seed=0)}) == 200_000
 
 
-def test_small_is_a_part_of_full(small: Phrasebook, full: Phrasebook, small_pairs) -> None:
-    for pair in small_pairs[:2000]:
+def test_small_is_a_part_of_full(small: Phrasebook, full: Phrasebook, full_vocabulary, small_pairs) -> None:
+    for pair in small_pairs[:700]:
         assert full.contains(pair.source), pair.source
         assert set(small.translations(pair.source)) <= set(full.translations(pair.source)), pair.source
-    assert small.vocabulary()[0] < full.vocabulary()[0]
-    assert small.vocabulary()[1] < full.vocabulary()[1]
+    assert small.vocabulary()[0] < full_vocabulary[0]
+    assert small.vocabulary()[1] < full_vocabulary[1]
 
 
-def test_vocabulary_holds_every_sampled_word(full: Phrasebook, full_pairs) -> None:
-    english, german = full.vocabulary()
+def test_vocabulary_holds_every_sampled_word(full_vocabulary, full_pairs) -> None:
+    english, german = full_vocabulary
     for pair in full_pairs:
         assert {word.strip(".,?") for word in pair.source.split()} <= english, pair.source
         assert {word.strip(".,?") for word in pair.target.split()} <= german, pair.target
 
 
 def test_vocabulary_holds_no_word_that_cannot_occur(small: Phrasebook) -> None:
-    pairs = small.sample(30_000, seed=5)
+    pairs = small.sample(15_000, seed=5)
     for vocabulary, texts in zip(
         small.vocabulary(),
         ([p.source for p in pairs], [y for p in pairs for y in small.translations(p.source)]),
