@@ -55,6 +55,9 @@ def pseudo_targets(
             list of sources: the caller names it so. A last line that a kill has cut is made again.
         description: for the progress bar.
 
+    Raises:
+        ValueError: not one translation is finished.
+
     Every translation is kept with the index of its source, so the order in which batches come does not matter.
     """
     done, seconds = _read(file)
@@ -74,6 +77,11 @@ def pseudo_targets(
                 seconds += spent
     eos = teacher.generation_config.eos_token_id
     kept = [index for index in range(len(sources)) if len(done[index]) > 1 and done[index][-1] == eos]
+    if sources and not kept:
+        raise ValueError(
+            f"teacher: none of its {len(sources)} translations comes to an end, expected a model that has learnt to "
+            "translate: more text, more updates, or a teacher from a folder"
+        )
     examples = [Example(list(sources[index]), done[index]) for index in kept]
     return PseudoTargets(examples, kept, len(sources) - len(kept), seconds)
 

@@ -1,0 +1,132 @@
+"""`kdlab` as people type it: a whole small run on a folder, its report, resume, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kdlab.cli import main
+from kdlab.text.phrasebook import Phrasebook
+
+KEYS = {
+    "parameters", "bleu", "chrf", "kl_to_teacher", "agreement", "tokens_per_second", "bytes_on_disk",
+    "train_seconds", "test_sets",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run of `kdlab distill` on a folder of parallel text that the phrasebook made."""
+    folder = tmp_path_factory.mktemp("cli")
+    pairs = Phrasebook("small").sample(260, seed=0)
+    for name, part in (("train", pairs[:200]), ("val", pairs[200:220]), ("test_a", pairs[220:240])):
+        (folder / f"{name}.en").write_text("".join(f"{pair.source}\n" for pair in part), encoding="utf-8")
+        (folder / f"{name}.de").write_text("".join(f"{pair.target}\n" for pair in part), encoding="utf-8")
+    (folder / "unlabelled.en").write_text(
+        "".join(f"{pair.source}\n" for pair in pairs[240:]), encoding="utf-8"
+    )
+    os.environ["KDLAB_CACHE"] = str(folder / "cache")
+    arguments = ["distill", "--data", str(folder), "--profile", "ci", "--out", str(folder / "out")]
+    try:
+        assert main([*arguments, "--updates", "30"]) == 0
+        yield folder
+    finally:
+        del os.environ["KDLAB_CACHE"]
+
+
+def test_report_holds_what_it_promises(run):
+    report = json.loads((run / "out" / "report.json").read_text())
+    systems = ("teacher", "baseline", "distilled_same_inputs", "distilled")
+    for system in systems:
+        assert set(report[system]) >= KEYS
+        assert set(report[system]["test_sets"]) == {"test_a"}
+    assert {"gap_closed", "teacher_seconds", "command", "versions"} <= set(report)
+    assert report["teacher"]["kl_to_teacher"] == 0
+    assert "--updates 30" in report["command"]
+    tokens = [report[system]["training"]["updates"] for system in systems[1:]]
+    assert tokens == [30, 30, 30]
+    page = (run / "out" / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert page.count('role="img" aria-label=') == 2
+    assert "student alone" in page
+
+
+def test_models_load_and_translate(run, capsys):
+    assert (
+        main(["translate", "--model", str(run / "out" / "distilled"), "Where is the hotel?", "Hello!"]) == 0
+    )
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_translate_reads_standard_input(run):
+    result = subprocess.run(
+        [sys.executable, "-m", "kdlab.cli", "translate", "--model", str(run / "out" / "baseline")],
+        input="Where is the hotel?\n\nHello!\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(result.stdout.splitlines()) == 3
+    assert result.stdout.splitlines()[1] == ""
+
+
+def test_second_run_takes_the_teacher_from_the_cache(run, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "kdlab.experiment.train_teacher", lambda *_: pytest.fail("the teacher is trained again")
+    )
+    command = ["distill", "--data", str(run), "--profile", "ci", "--out", str(run / "two"), "--updates", "10"]
+    assert main(command) == 0
+    assert "gap closed" in capsys.readouterr().out
+
+
+def test_resume_wants_the_same_settings(run, capsys):
+    command = [
+        "distill",
+        "--data",
+        str(run),
+        "--profile",
+        "ci",
+        "--out",
+        str(run / "out"),
+        "--seed",
+        "4",
+        "--resume",
+    ]
+    assert main(command) == 2
+    assert "seed 0 is now 4" in capsys.readouterr().err
+
+
+def test_stopped_run_is_not_overwritten(tmp_path, capsys):
+    (tmp_path / "run.json").write_text("{}")
+    assert main(["distill", "--out", str(tmp_path)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert (tmp_path / "run.json").read_text() == "{}"
+
+
+def test_folder_with_other_things_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert main(["distill", "--out", str(tmp_path)]) == 2
+    assert "holds other things" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["distill", "--data", "nowhere", "--profile", "ci", "--out", "{}"], "data: no 'nowhere' here"),
+        (["translate", "--model", "nowhere", "Hello!"], "model: nothing could be loaded from 'nowhere'"),
+        (["distill", "--resume", "--out", "{}"], "--resume: got"),
+    ],
+)
+def test_bad_input_is_told(arguments, message, tmp_path, capsys):
+    assert main([argument.replace("{}", str(tmp_path / "out")) for argument in arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_import_of_kdlab_loads_nothing_of_the_training_part():
+    script = "import sys, kdlab; sys.exit(any(m in sys.modules for m in ('transformers', 'sacrebleu', 'matplotlib')))"
+    subprocess.run([sys.executable, "-c", script], check=True)
