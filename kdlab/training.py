@@ -75,7 +75,7 @@ def train(
     trainer.add_callback(spent.callback())
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
     curve = [
-        (entry["step"], entry["eval_loss"]) for entry in trainer.state.log_history if "eval_loss" in entry
+        [entry["step"], entry["eval_loss"]] for entry in trainer.state.log_history if "eval_loss" in entry
     ]
     record = {
         "train_seconds": round(spent.total(), 1),
