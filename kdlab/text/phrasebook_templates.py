@@ -189,7 +189,7 @@ n:furniture z:uncomfortable s:=I/we
 Zimmer ist {n def nom} {z}).
 
 how_is_it 2
-n:culture+gastro+room+dish+plate+clothing! d:degree
+n:culture+gastro+room+dish+plate+furniture! d:degree
 {n def noadj} {n:is/are} {d} {n pred}.
 {n def nom noadj} {n:ist/sind} {d} {n pred}.
 

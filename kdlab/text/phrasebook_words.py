@@ -28,6 +28,11 @@ ripe | reif
 + strong | stark
 + red | rot
 blue | blau
+green | grün
+brown | braun
+grey | grau
+white | weiß
+heavy | schwer
 + black | schwarz
 warm | warm
 light | leicht
