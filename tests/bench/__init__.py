@@ -1,0 +1,1 @@
+"""Measurements behind the README's claims: `make bench` writes them to results/. None of them is a test."""
