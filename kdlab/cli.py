@@ -164,10 +164,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _claim(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Make the folder ours: a finished run in it is replaced, an unfinished one only goes on with --resume."""
-    from kdlab.files import write_json
-    from kdlab.training import finished
+    from kdlab.files import read_json, write_json
 
-    before = finished(folder, RUN)
+    before = read_json(folder / RUN)
     if resume:
         if before is None:
             raise ValueError(

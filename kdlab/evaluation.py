@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kdlab.distributions import at_least_float32, sequence_log_probability
 from kdlab.divergences import make_divergence, token_divergence
 from kdlab.generation import Search, generate
-from kdlab.text.batches import Example, by_length, collate
+from kdlab.text.batches import Example, by_length, collate, example_lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -213,8 +213,7 @@ def model_logits(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torc
 
 
 def _order(examples: Sequence[Example]) -> list[list[int]]:
-    lengths = [(len(example.source_ids), len(example.target_ids)) for example in examples]
-    return by_length(lengths, EVALUATION_TOKENS)
+    return by_length(example_lengths(examples), EVALUATION_TOKENS)
 
 
 def _share(distilled: float, alone: float, teacher: float) -> float | None:

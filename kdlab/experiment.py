@@ -23,7 +23,7 @@ from kdlab.evaluation import (
     kl_to_truth,
     translation_quality,
 )
-from kdlab.files import cache_folder, fingerprint, write_json
+from kdlab.files import cache_folder, fingerprint, read_json, write_json
 from kdlab.generation import translate
 from kdlab.losses import DistillationLoss
 from kdlab.profiles import PhrasebookSizes, Profile, choose_profile
@@ -89,7 +89,7 @@ class Experiment:
         )
         self.teacher_name = name
         corpus = self.task.corpus
-        references = self.encode(corpus.train), self.encode(corpus.validation)
+        references = [encode_pairs(self.tokenizer, text) for text in (corpus.train, corpus.validation)]
         self.train_student("baseline", TrainingData(*references), distil=False)
         same = self.distilled_examples("train", corpus.train, references[0])
         validation = self.distilled_examples("validation", corpus.validation, references[1])
@@ -103,12 +103,6 @@ class Experiment:
             names.append("distilled_same_inputs")
         self.train_student("distilled", TrainingData(same, validation), distil=True)
         return self.report([*names, "distilled"])
-
-    def encode(self, text: ParallelText) -> list[Example]:
-        """A parallel text as token ids."""
-        sources = encode_sources(self.tokenizer, text.sources, MAX_LENGTH)
-        targets = encode_targets(self.tokenizer, text.targets, MAX_LENGTH)
-        return [Example(source, target) for source, target in zip(sources, targets, strict=True)]
 
     def distilled_examples(
         self, name: str, text: ParallelText, references: Sequence[Example]
@@ -199,7 +193,7 @@ class Experiment:
     def measure(self, name: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """All figures of one system, and its translations of the test sets; kept in the folder for resume."""
         file = self.folder / name / "evaluation.json"
-        fresh = finished(file.parent, file.name)
+        fresh = read_json(file)
         if fresh is None:
             fresh = self._measure(name)
             write_json(file, fresh)
@@ -219,7 +213,7 @@ class Experiment:
             )
             sets[test] = translation_quality(translations[test], text.targets)
         main, text = next(iter(self.task.corpus.test_sets.items()))
-        examples = self.encode(text)
+        examples = encode_pairs(self.tokenizer, text)
         figures |= {"bleu": sets[main]["bleu"], "chrf": sets[main]["chrf"], "test_sets": sets}
         figures |= distance_to_teacher(model, LiveTeacher(self.teacher), examples)
         if self.task.phrasebook is not None:
@@ -291,11 +285,7 @@ def train_teacher(profile: Profile, task: Task, folder: Path) -> None:
     """Tokenizer and teacher, from scratch."""
     text = task.teacher_text
     tokenizer = train_tokenizer([*text.sources, *text.targets], profile.vocabulary)
-    pairs = []
-    for part in (text, task.corpus.validation):
-        sources = encode_sources(tokenizer, part.sources, MAX_LENGTH)
-        targets = encode_targets(tokenizer, part.targets, MAX_LENGTH)
-        pairs.append([Example(source, target) for source, target in zip(sources, targets, strict=True)])
+    pairs = [encode_pairs(tokenizer, part) for part in (text, task.corpus.validation)]
     train(
         new_model(profile.teacher, tokenizer, TEACHER_SEED),
         tokenizer,
@@ -306,6 +296,13 @@ def train_teacher(profile: Profile, task: Task, folder: Path) -> None:
         label_smoothing=profile.teacher_recipe.label_smoothing,
         description="teacher",
     )
+
+
+def encode_pairs(tokenizer: PreTrainedTokenizerBase, text: ParallelText) -> list[Example]:
+    """A parallel text as token ids."""
+    sources = encode_sources(tokenizer, text.sources, MAX_LENGTH)
+    targets = encode_targets(tokenizer, text.targets, MAX_LENGTH)
+    return [Example(source, target) for source, target in zip(sources, targets, strict=True)]
 
 
 def load_model(name: str, device: torch.device) -> PreTrainedModel:

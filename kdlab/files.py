@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What `write_json` has written there, or None where nothing is."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

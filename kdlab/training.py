@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kdlab.files import write_json
+from kdlab.files import read_json, write_json
 from kdlab.losses import DistillationLoss
 from kdlab.profiles import Recipe
-from kdlab.text.batches import BatchSchedule, Example, collate
+from kdlab.text.batches import BatchSchedule, Example, by_length, collate, example_lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -92,16 +91,15 @@ def train(
     return record
 
 
-def finished(folder: Path, record: str = RECORD) -> dict[str, Any] | None:
+def finished(folder: Path) -> dict[str, Any] | None:
     """The record of a finished run, or None."""
-    file = folder / record
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return read_json(folder / RECORD)
 
 
 def make_schedule(examples: Sequence[Example], recipe: Recipe, seed: int) -> BatchSchedule:
     """All batches of the run."""
     return BatchSchedule(
-        [(len(example.source_ids), len(example.target_ids)) for example in examples],
+        example_lengths(examples),
         tokens_per_batch=recipe.tokens_per_batch,
         updates=recipe.updates,
         seed=seed,
@@ -134,12 +132,8 @@ class _Lists(torch.utils.data.Dataset[list[Example]]):
     """Validation examples in batches by length."""
 
     def __init__(self, examples: Sequence[Example], recipe: Recipe):
-        from kdlab.text.batches import by_length
-
-        lengths = [(len(example.source_ids), len(example.target_ids)) for example in examples]
-        self.batches = [
-            [examples[index] for index in batch] for batch in by_length(lengths, 2 * recipe.tokens_per_batch)
-        ]
+        batches = by_length(example_lengths(examples), 2 * recipe.tokens_per_batch)
+        self.batches = [[examples[index] for index in batch] for batch in batches]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -153,7 +147,7 @@ class _Clock:
 
     def __init__(self, file: Path):
         self.file = file
-        self.before = json.loads(file.read_text())["seconds"] if file.exists() else 0.0
+        self.before = (read_json(file) or {"seconds": 0.0})["seconds"]
         self.start = time.perf_counter()
 
     def total(self) -> float:

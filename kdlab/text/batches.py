@@ -23,6 +23,15 @@ class Example:
     target_ids: list[int]
 
 
+def example_lengths(examples: Sequence[Example]) -> list[tuple[int, int]]:
+    """(source length, target length) of each example in tokens, as `by_length` and `BatchSchedule` take them.
+
+    >>> example_lengths([Example([5, 6, 1], [7, 1])])
+    [(3, 2)]
+    """
+    return [(len(example.source_ids), len(example.target_ids)) for example in examples]
+
+
 def shift_right(
     labels: Tensor, *, decoder_start_token_id: int, pad_token_id: int, ignore_index: int = -100
 ) -> Tensor:
