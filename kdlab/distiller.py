@@ -87,13 +87,15 @@ class Distiller(Seq2SeqTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """The loss of one micro-batch, as its share of the whole accumulated batch."""
+        # The teacher first: what it needs on its way is free again before the student's activations pile up.
+        target = None if self.teacher is None else self.teacher(inputs)
         outputs = model(**{name: inputs[name] for name in MODEL_INPUTS}, use_cache=False)
         labels = inputs["labels"]
-        if self.teacher is None:
+        if target is None:
             smoothing = self.label_smoothing if model.training else 0.0
             loss = _cross_entropy(outputs.logits, labels, smoothing, num_items_in_batch)
         else:
-            loss = self.loss(outputs.logits, self.teacher(inputs), labels, num_items_in_batch)
+            loss = self.loss(outputs.logits, target, labels, num_items_in_batch, overwrite_teacher=True)
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             # num_items_in_batch counts all processes' tokens, and their gradients are averaged: undo that.
             loss = loss * self.accelerator.num_processes

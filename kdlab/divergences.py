@@ -24,12 +24,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kdlab.distributions import at_least_float32, log_probabilities
-
-# Rows are worked through in blocks of about this many entries, so that a CPU keeps a block's temporaries in
-# its cache and the float32 copies of half-precision logits never exist for all tokens at once.
-BLOCK_ENTRIES = {"cpu": 2**18, "other": 2**26}
-
 
 class LogPair:
     """log p and log q of some tokens, [tokens, vocabulary], and what the divergences share of them."""
@@ -50,6 +44,16 @@ class LogPair:
     def log_ratio(self) -> Tensor:
         """log(p / q); NaN where both are 0, which every user of it masks by p or q."""
         return self.log_p - self.log_q
+
+    @cached_property
+    def excess(self) -> Tensor:
+        """q / p - 1, exact near p = q."""
+        return (self.log_q - self.log_p).expm1_()
+
+    @cached_property
+    def p_underflows(self) -> bool:
+        """Whether a p is too small to be multiplied by q / p."""
+        return may_hold(~(self.p.amin() > torch.finfo(self.p.dtype).tiny))  # not <=, which would miss NaN
 
     def to_mixture(self, weight: float) -> tuple[Tensor, Tensor]:
         """log(m / p) and log(m / q) for m = weight p + (1 - weight) q, exact near p = q."""
@@ -107,13 +111,17 @@ class ForwardKL(Divergence):
         return t * t.log()
 
     def terms(self, pair: LogPair) -> Tensor:
-        return _kl_terms(pair.p, -pair.log_ratio, pair.q)
+        if pair.p_underflows:
+            return _kl_terms(pair.p, -pair.log_ratio, pair.q)
+        # What q/p - 1 + log(p/q) cancels near p = q is less than log(p/q) has lost already, as a difference of
+        # rounded logarithms.
+        return (pair.excess + pair.log_ratio).clamp_min_(0.0).mul_(pair.p)
 
     def slope(self, pair: LogPair) -> Tensor:
         return -pair.p
 
     def logit_gradient(self, pair: LogPair) -> Tensor:
-        return pair.q - pair.p
+        return pair.q - pair.p if pair.p_underflows else pair.excess * pair.p
 
 
 @dataclass(frozen=True)
@@ -317,77 +325,12 @@ def make_divergence(name: str, **parameters: Any) -> Divergence:
     return divergence
 
 
-def token_divergence(
-    divergence: Divergence, student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0
-) -> Tensor:
-    """D(p, q) of every token, with the closed-form gradient with respect to the student's logits.
-
-    Args:
-        divergence: a member of the family, see `make_divergence`.
-        student_logits: [..., vocabulary]; the gradient comes back in their dtype.
-        teacher_logits: [..., vocabulary], same shape; no gradient flows into them.
-        temperature: > 0; both softmaxes are taken at it. The value is not scaled.
-
-    Returns:
-        [...] in nats a token, float32 (float64 for float64 logits).
-    """
-    value: Tensor = _TokenDivergence.apply(student_logits, teacher_logits, divergence, temperature)  # type: ignore[no-untyped-call]
-    return value
-
-
-class _TokenDivergence(torch.autograd.Function):
-    """Computes the gradient beside the value, so that only one [tokens, vocabulary] tensor is kept."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, student_logits: Tensor, teacher_logits: Tensor, divergence: Divergence, temperature: float
-    ) -> Tensor:
-        vocabulary = student_logits.shape[-1]
-        student, teacher = student_logits.reshape(-1, vocabulary), teacher_logits.reshape(-1, vocabulary)
-        value = torch.empty(len(student), dtype=at_least_float32(student[:0]).dtype, device=student.device)
-        gradient = _empty_gradient(student) if ctx.needs_input_grad[0] else None
-        for rows in _blocks(student):
-            pair = LogPair(
-                log_probabilities(teacher[rows], temperature).to(value.dtype),
-                log_probabilities(student[rows], temperature),
-            )
-            value[rows] = divergence.value(pair)
-            if gradient is not None:
-                gradient[rows] = _saturate(divergence.logit_gradient(pair) / temperature, student.dtype)
-        if gradient is not None:
-            ctx.save_for_backward(gradient.view_as(student_logits))
-            ctx.student_dtype = student_logits.dtype
-        return value.view(student_logits.shape[:-1])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        upstream = upstream.unsqueeze(-1)
-        # A token that weighs nothing sends nothing back, even where its own gradient is infinite.
-        scaled = torch.where(upstream == 0, 0.0, gradient * upstream)
-        return scaled.to(ctx.student_dtype), None, None, None
-
-
-def _empty_gradient(student: Tensor) -> Tensor:
-    """Room for the gradient: float32 for fp16, which flushes small entries before a loss scale lifts them."""
-    dtype = torch.float32 if student.dtype == torch.float16 else student.dtype
-    return torch.empty_like(student, dtype=dtype)
-
-
-def _saturate(gradient: Tensor, dtype: torch.dtype) -> Tensor:
-    """Keep finite what fp16 could not hold. Before the upstream gradient comes in, so that a loss scale that
-    is too large still overflows, as GradScaler needs it to."""
-    if dtype != torch.float16:
-        return gradient
-    largest = torch.finfo(dtype).max
-    return torch.where(gradient.isinf(), gradient, gradient.clamp(-largest, largest))
-
-
-def _blocks(logits: Tensor) -> list[slice]:
-    entries = BLOCK_ENTRIES["cpu" if logits.device.type == "cpu" else "other"]
-    rows = max(1, entries // logits.shape[-1])
-    return [slice(start, start + rows) for start in range(0, len(logits), rows)]
+def may_hold(condition: Tensor) -> bool:
+    """Whether a condition holds somewhere. On a CPU a look saves a pass over large tensors; elsewhere it would mean
+    to wait for the device, so the answer is yes."""
+    if condition.device.type != "cpu" or torch.compiler.is_compiling():
+        return True
+    return bool(condition.any())
 
 
 def _exp_minus_linear(x: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from kdlab.distributions import at_least_float32, sequence_log_probability
-from kdlab.divergences import make_divergence, token_divergence
+from kdlab.divergences import make_divergence
 from kdlab.generation import Search, generate
 from kdlab.text.batches import Example, by_length, collate, example_lengths
+from kdlab.token_divergence import token_divergence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,24 +7,23 @@ shifted here. A decoder-only model's logits and labels go through `distributions
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdlab.distributions import (
-    TopK,
-    at_least_float32,
-    check_labels_range,
-    check_labels_shape,
-    check_logits,
-    check_temperature,
+from kdlab.arguments import (
+    Reduction,
+    Vocabulary,
+    check_inputs,
+    check_options,
+    check_result,
+    check_vocabularies,
 )
-from kdlab.divergences import make_divergence, token_divergence
-
-Reduction = Literal["token_mean", "batchmean", "sum", "none"]
-Vocabulary = Literal["same", "common"]
+from kdlab.distributions import TopK, at_least_float32, check_temperature
+from kdlab.divergences import Divergence, make_divergence
+from kdlab.token_divergence import token_divergence
 
 
 class LossOptions(TypedDict, total=False):
@@ -40,6 +39,8 @@ class LossOptions(TypedDict, total=False):
         accumulated batch, as transformers' Trainer passes it. Micro-batches then add up to the whole batch.
     vocabulary: "same" (default) - the two must be equally long; "common" - the longer one is cut to the
         shorter before the softmax. Cross-entropy always uses the student's own vocabulary.
+    overwrite_teacher: allow the gradient to be written where the teacher's logits are, which are then lost: one
+        [tokens, vocabulary] tensor less; default False.
     """
 
     temperature: float
@@ -48,6 +49,7 @@ class LossOptions(TypedDict, total=False):
     ignore_index: int
     num_items_in_batch: int | Tensor | None
     vocabulary: Vocabulary
+    overwrite_teacher: bool
 
 
 def distillation_loss(
@@ -63,6 +65,7 @@ def distillation_loss(
     ignore_index: int = -100,
     num_items_in_batch: int | Tensor | None = None,
     vocabulary: Vocabulary = "same",
+    overwrite_teacher: bool = False,
     **parameters: Any,
 ) -> Tensor:
     """(1 - ce_weight) * scale(T) * D(p, q) + ce_weight * CE(labels, q at T = 1).
@@ -75,8 +78,8 @@ def distillation_loss(
         divergence: a name of the family: forward_kl, reverse_kl, generalized_jsd, skew_forward_kl,
             skew_reverse_kl, total_variation, alpha_divergence, squared_hellinger, chi_square.
         ce_weight: 0 to 1; above 0 `labels` are needed. Both parts are means over the same tokens.
-        temperature, temperature_scaling, reduction, ignore_index, num_items_in_batch, vocabulary: see
-            `LossOptions`.
+        temperature, temperature_scaling, reduction, ignore_index, num_items_in_batch, vocabulary,
+            overwrite_teacher: see `LossOptions`.
         **parameters: the divergence's own: beta, normalized, skew, alpha.
 
     Returns:
@@ -91,25 +94,33 @@ def distillation_loss(
     0.468
     """
     member = make_divergence(divergence, **parameters)
-    _check_inputs(student_logits, teacher_logits, labels)
-    _check_options(ce_weight, labels, reduction, num_items_in_batch, vocabulary)
+    check_inputs(student_logits, teacher_logits, labels)
+    check_options(ce_weight, labels, reduction, num_items_in_batch, vocabulary)
     check_temperature(temperature)
 
     counted = None if labels is None else labels != ignore_index
-    student, teacher, targets = _select(student_logits, teacher_logits, labels, counted)
-    tokens = student.new_zeros(student.shape[:-1], dtype=torch.promote_types(student.dtype, torch.float32))
+    weight = _token_weight(student_logits, counted, reduction, num_items_in_batch)
+    tokens = student_logits.new_zeros(student_logits.shape[:-1], dtype=_wide(student_logits))
     if ce_weight < 1:
-        scale = temperature**member.temperature_power if temperature_scaling else 1.0
-        aligned = _same_events(student, teacher, temperature, vocabulary)
-        tokens = tokens + (1 - ce_weight) * scale * token_divergence(member, *aligned)
-    if ce_weight > 0:
-        assert targets is not None  # checked with the options
-        tokens = tokens + ce_weight * _cross_entropy(student, targets)
-    if targets is not None:  # NaN shows a label out of range without a wait; `_check_result` then explains it
-        tokens = tokens.masked_fill((targets < 0) | (targets >= student.shape[-1]), torch.nan)
-
-    loss = _reduce(tokens, student_logits, counted, reduction, num_items_in_batch)
-    _check_result(loss, student, teacher, targets)
+        check_vocabularies(student_logits, teacher_logits, vocabulary)
+        power = member.temperature_power if temperature_scaling else 0
+        scale = (1 - ce_weight) * temperature**power * weight
+        if isinstance(teacher_logits, TopK):
+            tokens = tokens + _sparse_divergence(
+                member, student_logits, teacher_logits, temperature, counted, scale
+            )
+        else:
+            shorter = min(student_logits.shape[-1], teacher_logits.shape[-1])
+            pair = student_logits[..., :shorter], teacher_logits[..., :shorter]
+            tokens = tokens + token_divergence(member, *pair, temperature, counted, scale, overwrite_teacher)
+    if labels is not None and counted is not None:
+        if ce_weight > 0:
+            tokens = tokens + ce_weight * weight * _cross_entropy(student_logits, labels, counted)
+        # NaN shows a label out of range without a wait; `check_result` then explains it.
+        wrong = counted & ((labels < 0) | (labels >= student_logits.shape[-1]))
+        tokens = tokens.masked_fill(wrong, torch.nan)
+    loss = tokens if reduction == "none" else tokens.sum()
+    check_result(loss, student_logits, teacher_logits, labels, counted)
     return loss
 
 
@@ -305,6 +316,10 @@ class DistillationLoss(nn.Module):
 
     def __init__(self, divergence: str = "forward_kl", ce_weight: float = 0.0, **options: Any):
         super().__init__()
+        parameters = {
+            name: value for name, value in options.items() if name not in LossOptions.__annotations__
+        }
+        make_divergence(divergence, **parameters)  # a misspelt name is refused here, not at the first batch
         self.options: dict[str, Any] = {"divergence": divergence, "ce_weight": ce_weight, **options}
 
     def forward(
@@ -313,146 +328,76 @@ class DistillationLoss(nn.Module):
         teacher_logits: Tensor | TopK,
         labels: Tensor | None = None,
         num_items_in_batch: int | Tensor | None = None,
+        overwrite_teacher: bool = False,
     ) -> Tensor:
         """See `distillation_loss`."""
         return distillation_loss(
-            student_logits, teacher_logits, labels, num_items_in_batch=num_items_in_batch, **self.options
+            student_logits,
+            teacher_logits,
+            labels,
+            num_items_in_batch=num_items_in_batch,
+            overwrite_teacher=overwrite_teacher,
+            **self.options,
         )
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
 
 
-def _select(
-    student: Tensor, teacher: Tensor | TopK, labels: Tensor | None, counted: Tensor | None
-) -> tuple[Tensor, Tensor | TopK, Tensor | None]:
-    """The rows that count, so that whatever stands in the others is never looked at."""
-    if labels is None or counted is None or bool(counted.all()):
-        return student, teacher, labels
-    chosen = teacher.select(counted) if isinstance(teacher, TopK) else teacher[counted]
-    return student[counted], chosen, labels[counted]
+def _wide(logits: Tensor) -> torch.dtype:
+    return torch.promote_types(logits.dtype, torch.float32)
 
 
-def _same_events(
-    student: Tensor, teacher: Tensor | TopK, temperature: float, vocabulary: Vocabulary
-) -> tuple[Tensor, Tensor, float]:
-    """Student and teacher logits over the same events, and the temperature that is still to be applied."""
-    sizes = student.shape[-1], teacher.vocabulary if isinstance(teacher, TopK) else teacher.shape[-1]
-    if sizes[0] != sizes[1] and vocabulary == "same":
+def _sparse_divergence(
+    member: Divergence,
+    student: Tensor,
+    teacher: TopK,
+    temperature: float,
+    counted: Tensor | None,
+    scale: float | Tensor,
+) -> Tensor:
+    """scale * D over the k entries and the tail, [batch, length]; 0 where a token does not count."""
+    if teacher.temperature != temperature:
         raise ValueError(
-            f"teacher_logits: got a vocabulary of {sizes[1]}, expected the student's {sizes[0]}; "
-            "vocabulary='common' compares the entries that both have"
+            f"temperature: got {temperature}, expected {teacher.temperature}, at which the teacher's "
+            "top-k probabilities were taken"
         )
-    if isinstance(teacher, TopK):
-        if sizes[0] != sizes[1]:
-            raise ValueError(
-                "vocabulary: got 'common' with a TopK teacher, whose tail cannot be cut; expected 'same'"
-            )
-        if teacher.temperature != temperature:
-            raise ValueError(
-                f"temperature: got {temperature}, expected {teacher.temperature}, at which the teacher's "
-                "top-k probabilities were taken"
-            )
-        return teacher.gather_events(at_least_float32(student) / temperature), teacher.events(), 1.0
-    shorter = min(sizes)
-    return student[..., :shorter], teacher[..., :shorter], temperature
+    if counted is not None:
+        student, teacher = student[counted], teacher.select(counted)
+    events = teacher.gather_events(at_least_float32(student) / temperature)
+    return _put_back(token_divergence(member, events, teacher.events(), scale=scale), counted)
 
 
-def _cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
-    """CE(labels, q) at T = 1 of each token. A label out of range counts as the nearest one in range."""
+def _cross_entropy(student: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    """CE(labels, q) at T = 1 of each token, [batch, length]; 0 where a token does not count.
+
+    A label out of range counts as the nearest one in range.
+    """
     vocabulary = student.shape[-1]
-    flat = functional.cross_entropy(
-        at_least_float32(student).reshape(-1, vocabulary),
-        labels.clamp(0, vocabulary - 1).reshape(-1).long(),
+    chosen = functional.cross_entropy(
+        at_least_float32(student[counted]),
+        labels[counted].clamp(0, vocabulary - 1).long(),
         reduction="none",
     )
-    return flat.view(labels.shape)
+    return _put_back(chosen, counted)
 
 
-def _reduce(
-    tokens: Tensor,
-    student_logits: Tensor,
-    counted: Tensor | None,
-    reduction: Reduction,
-    num_items_in_batch: int | Tensor | None,
-) -> Tensor:
-    if reduction == "none":
-        if tokens.shape == student_logits.shape[:-1]:
-            return tokens
-        assert counted is not None  # only a mask makes the two differ
-        return tokens.new_zeros(counted.shape).masked_scatter(counted, tokens)
-    total = tokens.sum()
-    if reduction == "sum":
-        return total
-    if num_items_in_batch is None:
-        return total / max(tokens.numel(), 1)
-    if isinstance(num_items_in_batch, Tensor):
-        return total / num_items_in_batch.to(total.device).clamp_min(1)
-    return total / max(num_items_in_batch, 1)
+def _put_back(chosen: Tensor, counted: Tensor | None) -> Tensor:
+    """The values of the tokens that count, in their places among those that do not."""
+    if counted is None:
+        return chosen
+    return chosen.new_zeros(counted.shape).masked_scatter(counted, chosen)
 
 
-def _check_inputs(student: Tensor, teacher: Tensor | TopK, labels: Tensor | None) -> None:
-    check_logits("student_logits", student)
-    if isinstance(teacher, TopK):
-        shape, requires_grad = teacher.indices.shape, teacher.log_probabilities.requires_grad
-    else:
-        check_logits("teacher_logits", teacher)
-        shape, requires_grad = teacher.shape, teacher.requires_grad
-    if shape[:-1] != student.shape[:-1]:
-        raise ValueError(
-            f"teacher_logits: got shape {tuple(shape)}, expected {tuple(student.shape[:-1])} rows, as the "
-            "student's logits have"
-        )
-    if requires_grad:
-        raise ValueError(
-            "teacher_logits: got a tensor that requires grad, expected none: run the teacher under "
-            "torch.no_grad(), or detach what it returns"
-        )
-    if labels is not None:
-        check_labels_shape(labels, student)
-
-
-def _check_options(
-    ce_weight: float,
-    labels: Tensor | None,
-    reduction: str,
-    num_items_in_batch: int | Tensor | None,
-    vocabulary: str,
-) -> None:
-    if not (isinstance(ce_weight, int | float) and 0 <= ce_weight <= 1):
-        raise ValueError(f"ce_weight: got {ce_weight!r}, expected 0 to 1")
-    if ce_weight > 0 and labels is None:
-        raise ValueError(f"labels: got None, expected the references, since ce_weight is {ce_weight}")
-    if reduction not in ("token_mean", "batchmean", "sum", "none"):
-        raise ValueError(f"reduction: got {reduction!r}, expected 'token_mean', 'batchmean', 'sum' or 'none'")
-    if vocabulary not in ("same", "common"):
-        raise ValueError(f"vocabulary: got {vocabulary!r}, expected 'same' or 'common'")
-    if num_items_in_batch is not None and reduction in ("sum", "none"):
-        raise ValueError(
-            f"num_items_in_batch: got a value with reduction={reduction!r}, expected 'token_mean'"
-        )
-    if not (num_items_in_batch is None or isinstance(num_items_in_batch, Tensor)) and not (
-        isinstance(num_items_in_batch, int | float) and 0 <= num_items_in_batch < math.inf
-    ):
-        raise ValueError(f"num_items_in_batch: got {num_items_in_batch!r}, expected a count of tokens")
-
-
-def _check_result(loss: Tensor, student: Tensor, teacher: Tensor | TopK, labels: Tensor | None) -> None:
-    """Look at the result alone, once; only when it is NaN is the cause looked for, on whatever device.
-
-    NaN logits make the result NaN and so does a label out of range, so nothing is missed, and a healthy step
-    pays for one number.
-    """
-    if torch.compiler.is_compiling() or not torch.isnan(loss.detach()).any():
-        return
-    if labels is not None:
-        check_labels_range(labels, student.shape[-1])
-    events = teacher.events() if isinstance(teacher, TopK) else teacher
-    for name, logits in (("student_logits", student), ("teacher_logits", events)):
-        bad = (logits.isnan() | (logits == torch.inf)).any(-1) | (logits == -torch.inf).all(-1)
-        if bad.any():
-            raise ValueError(
-                f"{name}: got NaN, +inf or nothing but -inf in {int(bad.sum())} of {bad.numel()} counted "
-                f"rows, first in row {int(bad.reshape(-1).nonzero()[0])}; expected finite logits, or -inf "
-                "for an entry of probability 0"
-            )
+def _token_weight(
+    student: Tensor, counted: Tensor | None, reduction: Reduction, num_items_in_batch: int | Tensor | None
+) -> float | Tensor:
+    """What every token is multiplied by before the tokens are summed up."""
+    if reduction in ("sum", "none"):
+        return 1.0
+    items = num_items_in_batch
+    if items is None:
+        items = math.prod(student.shape[:-1]) if counted is None else counted.sum()
+    if isinstance(items, Tensor):
+        return 1 / items.to(student.device, _wide(student)).clamp_min(1)
+    return 1 / max(items, 1)

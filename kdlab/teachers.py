@@ -30,7 +30,8 @@ class Teacher(Protocol):
         """Logits (or log-probabilities) [batch, target length, vocabulary] without grad, or a `TopK` of them.
 
         `batch` holds input_ids, attention_mask [batch, source length], labels and decoder_input_ids
-        [batch, target length], as `kdlab.text.batches.collate` makes it.
+        [batch, target length], as `kdlab.text.batches.collate` makes it. The tensor is the caller's own, to write
+        over.
         """
         ...
 
@@ -73,6 +74,7 @@ class LiveTeacher:
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             decoder_input_ids=batch["decoder_input_ids"],
+            use_cache=False,
         ).logits
         return logits
 

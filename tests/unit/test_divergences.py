@@ -10,8 +10,9 @@ import torch
 from mpmath import mp
 
 import kdlab
-from kdlab import divergences
-from kdlab.divergences import LogPair, make_divergence, token_divergence
+from kdlab import token_divergence as blocks
+from kdlab.divergences import LogPair, make_divergence
+from kdlab.token_divergence import token_divergence
 from tests.unit import reference
 from tests.unit.reference import DEFAULTS, MEMBERS, label, random_logits, relative_error, value_and_gradient
 
@@ -174,7 +175,7 @@ def test_the_size_of_a_block_changes_nothing(name, parameters, monkeypatch) -> N
     weights = torch.arange(1.0, 6.0, dtype=torch.float64)
     found = []
     for entries in (1, 12, 10**6):
-        monkeypatch.setitem(divergences.BLOCK_ENTRIES, "cpu", entries)
+        monkeypatch.setitem(blocks.BLOCK_ENTRIES, "cpu", entries)
         leaf = student.clone().requires_grad_()
         value = token_divergence(make_divergence(name, **parameters), leaf, teacher)
         found.append((value.detach(), *torch.autograd.grad((weights * value).sum(), leaf)))
@@ -183,6 +184,57 @@ def test_the_size_of_a_block_changes_nothing(name, parameters, monkeypatch) -> N
             torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-15)
     expected = weights.unsqueeze(-1) * reference.gradient(name, student, teacher, **parameters)
     torch.testing.assert_close(found[0][1], expected)
+
+
+@EACH
+@pytest.mark.parametrize("masked", [1, 5], ids=["few", "many"])
+@pytest.mark.parametrize("rubbish", [math.nan, math.inf, -math.inf, -1e4])
+def test_rows_that_do_not_count(name, parameters, masked, rubbish, monkeypatch) -> None:
+    """Few of them are worked through and thrown away, many are left out: 0 either way, the others as ever."""
+    monkeypatch.setitem(blocks.BLOCK_ENTRIES, "cpu", 18)  # three rows
+    student, teacher = random_logits(8, 6)
+    counted = torch.arange(8) % 8 >= masked
+    member = make_divergence(name, **parameters)
+    leaf = student[counted].requires_grad_()
+    expected = token_divergence(member, leaf, teacher[counted], 2.0)
+    (slope,) = torch.autograd.grad(3 * expected.sum(), leaf)
+    student[~counted], teacher[~counted] = rubbish, rubbish
+    leaf = student.clone().requires_grad_()
+    value = token_divergence(member, leaf, teacher, 2.0, counted, 3.0)
+    (found,) = torch.autograd.grad(value.sum(), leaf)
+    torch.testing.assert_close(value[counted], 3 * expected)
+    torch.testing.assert_close(found[counted], slope)
+    assert (value[~counted] == 0).all()
+    assert (found[~counted] == 0).all()
+
+
+@EACH
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_overwriting_the_teacher_changes_no_number(name, parameters, dtype, monkeypatch) -> None:
+    """And the teacher's logits stay whole unless it is asked for, or where nothing is to be learnt."""
+    monkeypatch.setitem(blocks.BLOCK_ENTRIES, "cpu", 12)
+    student, teacher = (logits.to(dtype) for logits in random_logits(5, 6))
+    before = teacher.clone()
+    expected = value_and_gradient(student, teacher, divergence=name, **parameters)
+    assert torch.equal(teacher, before)
+    kdlab.distillation_loss(student, teacher, divergence=name, overwrite_teacher=True, **parameters)
+    assert torch.equal(teacher, before)
+    found = value_and_gradient(student, teacher, divergence=name, overwrite_teacher=True, **parameters)
+    for x, y in zip(found, expected, strict=True):
+        assert torch.equal(x, y)
+    assert torch.equal(teacher, before) == (dtype == torch.float16)  # whose gradient needs float32
+
+
+def test_backward_twice() -> None:
+    """The second call finds the gradient as the first did, whatever came from above."""
+    student, teacher = random_logits(3, 5)
+    student.requires_grad_()
+    loss = token_divergence(make_divergence("forward_kl"), student, teacher).sum()
+    first, second, third = (
+        torch.autograd.grad(factor * loss, student, retain_graph=True)[0] for factor in (1.0, 5.0, 1.0)
+    )
+    assert torch.equal(first, third)
+    torch.testing.assert_close(second, 5 * first)
 
 
 @EACH

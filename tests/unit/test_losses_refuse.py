@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from kdlab import distillation_loss
+from kdlab import DistillationLoss, distillation_loss
 from kdlab.distributions import TopK
 from tests.unit.reference import DEFAULTS, random_logits
 
@@ -170,3 +170,17 @@ def top(k: int = 2, temperature: float = 1.0, logits: torch.Tensor = TEACHER) ->
 def test_bad_input_is_refused_with_its_name(arguments, options, message) -> None:
     with pytest.raises(ValueError, match=message):
         distillation_loss(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"divergence": "forwardkl"}, "divergence: got 'forwardkl'"),
+        ({"divergence": "generalized_jsd", "betta": 0.1}, r"got parameters \['betta'\]"),
+        ({"divergence": "generalized_jsd", "beta": 1.5}, "beta: got 1.5"),
+    ],
+)
+def test_a_module_refuses_when_it_is_made(options, words) -> None:
+    """Not hours later, at its first batch."""
+    with pytest.raises(ValueError, match=words):
+        DistillationLoss(**options)
