@@ -15,6 +15,7 @@ from typing import Any
 
 REPORT = "report.json"
 RUN = "run.json"
+CLOCK = "seconds.json"
 
 _DISTILL = """\
 Trains a large teacher (or takes yours), a small student from it, and the same student alone with equal compute.
@@ -48,21 +49,24 @@ def distill(chosen: argparse.Namespace) -> int:
     """kdlab distill."""
     _quiet()
     from kdlab.experiment import Experiment, Settings
-    from kdlab.files import write_json, write_text
+    from kdlab.files import read_json, write_json, write_text
     from kdlab.report import html_page, text_table
 
     names = Settings.__dataclass_fields__
     settings = Settings(**{name: getattr(chosen, name) for name in names})
     folder = Path(chosen.out)
     _claim(folder, asdict(settings), resume=chosen.resume)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), (read_json(folder / CLOCK) or {"seconds": 0.0})["seconds"]
     try:
         report = Experiment(settings, folder).run()
     except KeyboardInterrupt:
         print(f"\nStopped. To go on: {_command(chosen)} --resume", file=sys.stderr)
         return 130
+    finally:
+        spent = before + time.perf_counter() - start
+        write_json(folder / CLOCK, {"seconds": spent})
     report["command"], report["versions"] = _command(chosen), _versions()
-    report["wall_seconds"] = round(time.perf_counter() - start, 1)
+    report["wall_seconds"] = round(spent, 1)  # of all the sessions that were not killed
     write_text(folder / "report.html", html_page(report))
     write_json(folder / REPORT, report)
     print(f"\n{text_table(report)}\n\n{folder / 'report.html'}")

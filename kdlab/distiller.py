@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, Subset
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -112,17 +113,25 @@ class Distiller(Seq2SeqTrainer):
         """Training loss on `eval_dataset`, in nats a token."""
         model = self.accelerator.unwrap_model(self.model).eval()
         total, tokens = 0.0, 0
-        for inputs in self.get_eval_dataloader(eval_dataset):
+        for inputs in self._own_share(self.eval_dataset if eval_dataset is None else eval_dataset):
             inputs = self._prepare_inputs(inputs)
             counted = int((inputs["labels"] != -100).sum())
             loss = self.compute_loss(model, inputs)
             assert isinstance(loss, Tensor)  # since return_outputs is False
             total, tokens = total + loss.item() * counted, tokens + counted
-        sums = self.accelerator.gather(torch.tensor([[total, float(tokens)]], device=self.args.device)).sum(0)
+        sums = torch.tensor([[total, float(tokens)]], dtype=torch.float64, device=self.args.device)
+        sums = self.accelerator.gather(sums).sum(0)
         metrics = {f"{metric_key_prefix}_loss": float(sums[0] / sums[1])}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _own_share(self, dataset: Any) -> DataLoader[Any]:
+        """Every n-th item of `dataset` for each of n processes. The Trainer's own loader repeats items until all
+        processes have equally many, and they would count twice."""
+        processes = self.accelerator.num_processes
+        own = Subset(dataset, range(self.accelerator.process_index, len(dataset), processes))
+        return DataLoader(own, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator)
 
 
 class _Bar(TrainerCallback):

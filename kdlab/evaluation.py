@@ -187,8 +187,9 @@ def generation_speed(model: PreTrainedModel, sources: Sequence[Sequence[int]], r
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """Bytes of the weights in a model folder."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    """Bytes of the weights in a model folder, in the one format that would be loaded."""
+    files = list(folder.glob("*.safetensors")) or list(folder.glob("pytorch_model*.bin"))
+    return sum(path.stat().st_size for path in files)
 
 
 def evaluation_batches(model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, torch.Tensor]]:

@@ -23,7 +23,7 @@ from kdlab.evaluation import (
     kl_to_truth,
     translation_quality,
 )
-from kdlab.files import cache_folder, fingerprint, read_json, write_json
+from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
 from kdlab.generation import translate
 from kdlab.losses import DistillationLoss
 from kdlab.profiles import PhrasebookSizes, Profile, choose_profile
@@ -32,7 +32,7 @@ from kdlab.students import count_parameters, new_model
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
 from kdlab.text.batches import Example
 from kdlab.text.parallel import Corpus, ParallelText, read_corpus
-from kdlab.text.phrasebook import Phrasebook
+from kdlab.text.phrasebook import Pair, Phrasebook
 from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets, load_tokenizer, train_tokenizer
 from kdlab.training import TrainingData, finished, train
 
@@ -84,10 +84,9 @@ class Experiment:
 
     def run(self) -> dict[str, Any]:
         """Every stage in turn; returns the report."""
-        self.teacher, self.tokenizer, self.teacher_record, name = get_teacher(
+        self.teacher, self.tokenizer, self.teacher_record = get_teacher(
             self.settings, self.profile, self.task, self.device
         )
-        self.teacher_name = name
         corpus = self.task.corpus
         references = [encode_pairs(self.tokenizer, text) for text in (corpus.train, corpus.validation)]
         self.train_student("baseline", TrainingData(*references), distil=False)
@@ -115,9 +114,8 @@ class Experiment:
     def translated(self, name: str, sources: Sequence[list[int]]) -> PseudoTargets:
         """The teacher's translations, from the cache where they are there."""
         search = self.profile.pseudo_targets
-        key = fingerprint([self.teacher_name, asdict(search), sources])
-        if search.sample:
-            torch.manual_seed(DATA_SEED)
+        decoding = self.teacher.generation_config.to_dict()
+        key = fingerprint([fingerprint_of_weights(self.teacher), decoding, asdict(search), sources])
         made = pseudo_targets(
             self.teacher,
             sources,
@@ -228,7 +226,11 @@ class Experiment:
 
     @property
     def teacher_folder(self) -> Path:
-        return Path(str(self.teacher.config.name_or_path))
+        """Where the teacher's weights lie: a folder, or the hub's cache."""
+        from transformers.utils.hub import cached_file
+
+        name = str(self.teacher.config.name_or_path)
+        return Path(name) if Path(name).is_dir() else Path(str(cached_file(name, "config.json"))).parent
 
 
 def load_task(settings: Settings, profile: Profile) -> Task:
@@ -243,25 +245,36 @@ def load_task(settings: Settings, profile: Profile) -> Task:
 
 
 def phrasebook_task(sizes: PhrasebookSizes) -> Task:
-    """Sentences of the grammar: pairs for the teacher, a few labelled ones, many sources without references."""
+    """Sentences of the grammar: pairs for the teacher, a few labelled ones, many sources without references.
+
+    No test or validation source stands in any text that is trained on. The teacher's pairs come as the grammar makes
+    them, some sources often: if all were different, a template with few sentences would be used up by the other
+    parts, and the teacher would never see it.
+    """
     phrasebook = Phrasebook("small" if sizes.grammar == "small" else "full")
-    counts = [sizes.test, sizes.validation, sizes.labelled, sizes.unlabelled, sizes.teacher]
+    counts = [sizes.test, sizes.validation, sizes.labelled]
     pairs = iter(phrasebook.sample(sum(counts), DATA_SEED))
-    parts = [[next(pairs) for _ in range(count)] for count in counts]
-    test, validation, labelled, unlabelled, teacher = (
-        ParallelText([pair.source for pair in part], [pair.target for pair in part]) for part in parts
+    test, validation, labelled = (_as_text([next(pairs) for _ in range(count)]) for count in counts)
+    held_out = [*test.sources, *validation.sources]
+    unlabelled = phrasebook.sample(sizes.unlabelled, DATA_SEED + 1, exclude=[*held_out, *labelled.sources])
+    teacher = phrasebook.sample(sizes.teacher, DATA_SEED + 2, exclude=held_out, repeats=True)
+    corpus = Corpus(
+        "phrasebook", ("en", "de"), labelled, validation, {"test": test}, _as_text(unlabelled).sources
     )
-    corpus = Corpus("phrasebook", ("en", "de"), labelled, validation, {"test": test}, unlabelled.sources)
-    return Task(corpus, teacher, phrasebook)
+    return Task(corpus, _as_text(teacher), phrasebook)
+
+
+def _as_text(pairs: Sequence[Pair]) -> ParallelText:
+    return ParallelText([pair.source for pair in pairs], [pair.target for pair in pairs])
 
 
 def get_teacher(
     settings: Settings, profile: Profile, task: Task, device: torch.device
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any], str]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
     """The teacher that the user names, or one trained on the data and kept in the user's cache."""
     if settings.teacher is not None:
         name = settings.teacher.removeprefix("hub:")
-        return load_model(name, device), load_tokenizer(name), {}, name
+        return load_model(name, device), load_tokenizer(name), {}
     identity = {
         "version": kdlab.__version__,
         "text": fingerprint([task.teacher_text.sources, task.teacher_text.targets]),
@@ -271,14 +284,13 @@ def get_teacher(
         "recipe": asdict(profile.teacher_recipe),
         "seed": TEACHER_SEED,
     }
-    name = fingerprint(identity)
-    folder = cache_folder() / "teachers" / name
+    folder = cache_folder() / "teachers" / fingerprint(identity)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):  # a second process waits and then finds it finished
         if finished(folder) is None:
             write_json(folder / "identity.json", identity)
             train_teacher(profile, task, folder)
-    return load_model(str(folder), device), load_tokenizer(str(folder)), finished(folder) or {}, name
+    return load_model(str(folder), device), load_tokenizer(str(folder)), finished(folder) or {}
 
 
 def train_teacher(profile: Profile, task: Task, folder: Path) -> None:

@@ -8,6 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """What `write_json` has written there, or None where nothing is."""
@@ -41,3 +44,12 @@ def fingerprint(content: Any) -> str:
     True
     """
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def fingerprint_of_weights(model: nn.Module) -> str:
+    """A short name for a model's parameters and buffers, whatever folder they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,15 @@ class Search:
         num_beams: width of the beam; 1 is greedy search, or sampling where `sample` is set.
         sample: draw from the model's distribution instead, at `temperature`.
         temperature: of the sampling.
+        seed: of the sampling; each batch starts from it anew, so what is drawn does not depend on where a run was
+            stopped.
         tokens_per_batch: padded source tokens in a batch, counted once for each beam.
     """
 
     num_beams: int = 1
     sample: bool = False
     temperature: float = 1.0
+    seed: int = 0
     tokens_per_batch: int = 8192
 
     def __post_init__(self) -> None:
@@ -44,7 +48,12 @@ def length_limit(source_length: int) -> int:
 
 
 def generate(
-    model: PreTrainedModel, sources: Sequence[Sequence[int]], search: Search, description: str = "translating"
+    model: PreTrainedModel,
+    sources: Sequence[Sequence[int]],
+    search: Search,
+    description: str = "translating",
+    *,
+    done: Collection[int] = (),
 ) -> Iterator[dict[int, list[int]]]:
     """Yield, batch by batch (long sentences first), the target ids of some of the sources.
 
@@ -53,26 +62,21 @@ def generate(
         sources: token ids that end in eos.
         search: beam, greedy or sampling.
         description: for the progress bar.
+        done: indices of sources that need no translation any more. A batch of which all are done is skipped; the
+            others stay as they are.
 
     Yields:
         {index in `sources`: target ids}. Ids end in eos, unless the length limit cut them: those that do not
         are unfinished.
     """
     model.eval()
-    device = next(model.parameters()).device
-    pad, eos = model.generation_config.pad_token_id, model.generation_config.eos_token_id
     lengths = [(len(ids), 1) for ids in sources]
     budget = max(search.tokens_per_batch // search.num_beams, max((n for n, _ in lengths), default=1))
     with progress_bar(len(sources), description, "sentences") as bar:
-        for batch in by_length(lengths, budget):
-            longest = max(len(sources[index]) for index in batch)
-            ids = torch.full((len(batch), longest), pad)
-            mask = torch.zeros_like(ids)
-            for row, index in enumerate(batch):
-                ids[row, : len(sources[index])] = torch.tensor(sources[index])
-                mask[row, : len(sources[index])] = 1
-            outputs = _search(model, ids.to(device), mask.to(device), search, length_limit(longest))
-            yield {index: _trim(row, eos) for index, row in zip(batch, outputs.tolist(), strict=True)}
+        for number, batch in enumerate(by_length(lengths, budget)):
+            if not all(index in done for index in batch):
+                targets = _search(model, [sources[index] for index in batch], search, number)
+                yield dict(zip(batch, targets, strict=True))
             bar.update(len(batch))
 
 
@@ -95,18 +99,40 @@ def translate(
     return translations
 
 
+@contextmanager
+def _seeded(search: Search, batch: int, device: torch.device) -> Iterator[None]:
+    """Draw from a state of random numbers that belongs to this batch, and put the caller's back."""
+    if not search.sample:
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed((search.seed * 1_000_003 + batch) % 2**32)  # the CPU takes no more bits than that
+        yield
+
+
 @torch.no_grad()
 def _search(
-    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, search: Search, limit: int
-) -> torch.Tensor:
+    model: PreTrainedModel, sources: Sequence[Sequence[int]], search: Search, number: int
+) -> list[list[int]]:
+    """Target ids of one batch of sources."""
+    device = next(model.parameters()).device
+    pad, eos = model.generation_config.pad_token_id, model.generation_config.eos_token_id
+    longest = max(len(ids) for ids in sources)
+    input_ids = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids in sources])
+    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in sources])
     options: dict[str, Any] = {"do_sample": search.sample, "num_beams": search.num_beams}
     if search.sample:
         options |= {"temperature": search.temperature, "top_k": 0}
+    limit = length_limit(longest)
     positions = getattr(model.config, "max_position_embeddings", limit + 1)
-    outputs: torch.Tensor = model.generate(  # type: ignore[operator]
-        input_ids=ids, attention_mask=mask, max_length=min(limit + 1, positions), **options
-    )
-    return outputs[:, 1:]  # without the start token
+    with _seeded(search, number, device):
+        outputs: torch.Tensor = model.generate(  # type: ignore[operator]
+            input_ids=input_ids.to(device),
+            attention_mask=mask.to(device),
+            max_length=min(limit + 1, positions),
+            **options,
+        )
+    return [_trim(row, eos) for row in outputs[:, 1:].tolist()]  # without the start token
 
 
 def _trim(ids: list[int], eos: int) -> list[int]:

@@ -32,7 +32,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class PhrasebookSizes:
-    """How many sentences are drawn from the grammar; all sources are different."""
+    """How many sentences are drawn from the grammar. The teacher's may repeat a source, the others do not."""
 
     teacher: int
     labelled: int

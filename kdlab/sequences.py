@@ -62,16 +62,13 @@ def pseudo_targets(
     """
     done, seconds = _read(file)
     if len(done) < len(sources):
-        missing = [index for index in range(len(sources)) if index not in done]
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as lines:
             start = time.perf_counter()
-            for batch in generate(teacher, [sources[index] for index in missing], search, description):
-                translated = {missing[number]: ids for number, ids in batch.items()}
+            for translated in generate(teacher, sources, search, description, done=set(done)):
                 spent, start = time.perf_counter() - start, time.perf_counter()
-                lines.write(
-                    json.dumps({"seconds": round(spent, 3), "targets": list(translated.items())}) + "\n"
-                )
+                record = {"seconds": round(spent, 3), "targets": list(translated.items())}
+                lines.write(json.dumps(record) + "\n")
                 lines.flush()
                 done |= translated
                 seconds += spent

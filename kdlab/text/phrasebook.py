@@ -75,9 +75,13 @@ class Phrasebook:
         self._template_sums = list(accumulate(template.probability for template in self._grammar.templates))
         self._table = lru_cache(maxsize=65536)(self._translate)
 
-    def sample(self, count: int, seed: int, *, exclude: Collection[str] = ()) -> list[Pair]:
-        """`count` pairs with different sources, none of them in `exclude`: the same for the same seed.
+    def sample(
+        self, count: int, seed: int, *, exclude: Collection[str] = (), repeats: bool = False
+    ) -> list[Pair]:
+        """`count` pairs, none of their sources in `exclude`: the same for the same seed.
 
+        All sources are different. With `repeats`, they come as often as the grammar makes them, as in real text: a
+        frequent source then shows its other translations too, and short templates are not used up.
         Given its source, each pair's target and context follow the grammar's distribution exactly.
         Raises ValueError if the grammar has too few sources.
         """
@@ -99,7 +103,8 @@ class Phrasebook:
                     )
                 continue
             misses = 0
-            seen.add(source)
+            if not repeats:
+                seen.add(source)
             pairs.append(Pair(source, target, context))
         return pairs
 

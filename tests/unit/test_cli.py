@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from kdlab.cli import main
 from kdlab.text.phrasebook import Phrasebook
@@ -81,6 +83,24 @@ def test_second_run_takes_the_teacher_from_the_cache(run, monkeypatch, capsys):
     command = ["distill", "--data", str(run), "--profile", "ci", "--out", str(run / "two"), "--updates", "10"]
     assert main(command) == 0
     assert "gap closed" in capsys.readouterr().out
+
+
+def test_another_teacher_in_the_same_folder_is_asked_again(run, tmp_path, monkeypatch):
+    """Its translations are kept under its weights, not under the folder's name."""
+    (teacher,) = (folder for folder in (run / "cache" / "teachers").iterdir() if folder.is_dir())
+    command = ["distill", "--data", str(run), "--profile", "ci", "--teacher", str(tmp_path / "teacher")]
+    command += ["--out", str(tmp_path / "out"), "--updates", "2"]
+    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "cache"))
+    known = []
+    for factor in (1.0, 1.05):
+        shutil.copytree(teacher, tmp_path / "teacher", dirs_exist_ok=True)
+        weights = load_file(teacher / "model.safetensors")
+        weights["model.shared.weight"] = weights["model.shared.weight"] * factor
+        save_file(weights, tmp_path / "teacher" / "model.safetensors", metadata={"format": "pt"})
+        assert main(command) == 0
+        known.append({file.name for file in (tmp_path / "cache" / "pseudo_targets").iterdir()})
+    assert len(known[1]) == 2 * len(known[0])
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["teacher"]["bytes_on_disk"] > 0
 
 
 def test_resume_wants_the_same_settings(run, capsys):

@@ -5,7 +5,7 @@ import os
 import random
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import product
 
 import pytest
@@ -290,6 +290,20 @@ def test_sources_are_distinct_and_excluded_ones_are_left_out(small: Phrasebook) 
     again = small.sample(3000, seed=11, exclude=excluded)
     assert not {pair.source for pair in again} & set(excluded)
     assert small.sample(0, seed=1) == []
+
+
+def test_repeats_come_as_often_as_the_grammar_makes_them(small: Phrasebook) -> None:
+    """In 6,000 draws the commonest source comes some 30 times, and its translations in their true shares."""
+    pairs = small.sample(6000, seed=4, repeats=True)
+    counts = Counter(pair.source for pair in pairs)
+    assert len(counts) < 5000
+    source, times = counts.most_common(1)[0]
+    targets = Counter(pair.target for pair in pairs if pair.source == source)
+    for target, probability in small.translations(source).items():
+        error = math.sqrt(times * probability * (1 - probability))
+        assert abs(targets[target] - times * probability) <= 4 * error + 1e-9
+    left = small.sample(6000, seed=4, exclude=[source], repeats=True)
+    assert source not in {pair.source for pair in left}
 
 
 def test_there_are_enough_sources_for_thirty_thousand(small: Phrasebook) -> None:

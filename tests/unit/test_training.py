@@ -188,6 +188,15 @@ def test_pseudo_targets_stay_with_their_sources_and_go_on_after_a_cut(tokenizer,
     train(model, tokenizer, TrainingData(examples, examples), long, tmp_path / "model", seed=0)
     sources = [example.source_ids for example in examples[:20]]
     search = Search(tokens_per_batch=40)
+    sampled = Search(sample=True, temperature=2.0, seed=3, tokens_per_batch=40)
+    state = torch.get_rng_state()
+    whole = pseudo_targets(model, sources, sampled, tmp_path / "sampled.jsonl")
+    assert torch.equal(torch.get_rng_state(), state)
+    lines = (tmp_path / "sampled.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "cut_sampled.jsonl").write_text("".join(lines[:2]))
+    assert pseudo_targets(model, sources, sampled, tmp_path / "cut_sampled.jsonl").examples == whole.examples
+    other = Search(sample=True, temperature=2.0, seed=4, tokens_per_batch=40)
+    assert pseudo_targets(model, sources, other, tmp_path / "other.jsonl").examples != whole.examples
     whole = pseudo_targets(model, sources, search, tmp_path / "whole.jsonl")
     alone = {i: next(iter(generate(model, [ids], search))) for i, ids in enumerate(sources)}
     for index, example in zip(whole.kept, whole.examples, strict=True):
@@ -250,6 +259,48 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path):
         json.loads((folder / "training.json").read_text())["validation_curve"] for folder in (whole, killed)
     ]
     assert curves[0] == curves[1]
+
+
+EVALUATE = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch, test_training as t
+pairs = t.Phrasebook("small").sample(60, seed=1)
+tokenizer = t.train_tokenizer([line for pair in pairs for line in (pair.source, pair.target)], 400)
+examples = [t.Example(s, y) for s, y in zip(
+    t.encode_sources(tokenizer, [p.source for p in pairs], 64),
+    t.encode_targets(tokenizer, [p.target for p in pairs], 64))]
+model = t.new_model(t.TINY, tokenizer, 0)
+trainer = t.distiller(model, examples, t.Path({folder!r}), batches=[[0]])
+parts = [list(range(start, end)) for start, end in ((0, 9), (9, 11), (11, 40), (40, 47), (47, 60))]
+loss = trainer.evaluate(parts)["eval_loss"]
+if trainer.accelerator.is_main_process:
+    print(trainer.accelerator.num_processes, loss)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one(tmp_path):
+    """Five batches on two processes: none of them counts twice, and each by its tokens."""
+    script = tmp_path / "evaluate.py"
+    script.write_text(EVALUATE.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    alone = [sys.executable, str(script)]
+    both = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    found = [
+        subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.split()
+        for command in (alone, both)
+    ]
+    assert [int(processes) for processes, _ in found] == [1, 2]
+    assert float(found[0][1]) == pytest.approx(float(found[1][1]), rel=1e-6)
 
 
 def test_finished_run_is_left_alone(tokenizer, examples, tmp_path):
