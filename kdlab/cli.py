@@ -48,10 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def distill(chosen: argparse.Namespace) -> int:
     """kdlab distill."""
     _quiet()
+    from kdlab.allocator import keep_memory
     from kdlab.experiment import Experiment, Settings
     from kdlab.files import read_json, write_json, write_text
     from kdlab.report import html_page, text_table
 
+    keep_memory()
     names = Settings.__dataclass_fields__
     settings = Settings(**{name: getattr(chosen, name) for name in names})
     folder = Path(chosen.out)

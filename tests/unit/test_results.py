@@ -1,0 +1,100 @@
+"""From the runs' reports to results/*.json, and from there to the README."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from kdlab.report import gap_lines, plateau_line, text_table
+from tests.bench import readme
+from tests.bench.collect import collect, spread
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def system(bleu: float, loss: float) -> dict:
+    return {
+        "parameters": 1000,
+        "bytes_on_disk": 4000,
+        "bleu": bleu,
+        "chrf": 50.0,
+        "test_sets": {
+            "test_a": {
+                "bleu": bleu,
+                "chrf": 50.0,
+                "bleu_interval": [bleu - 1, bleu + 1],
+                "signature": {"bleu": "nrefs:1", "chrf": "nc:6"},
+            }
+        },
+        "kl_to_teacher": loss,
+        "agreement": 0.5,
+        "tokens_per_second": 100.0,
+        "train_seconds": 10.0,
+        "training": {"validation_curve": [[10, 5.0], [80, 2.0], [90, 1.99], [100, loss]]},
+    }
+
+
+def report(alone: float, distilled: float, gap: float) -> dict:
+    return {
+        "teacher": system(40.0, 0.0),
+        "baseline": system(alone, 1.98),
+        "distilled": system(distilled, 0.5),
+        "gap_closed_by": {"distilled": {"test_a": {"value": gap, "interval": [gap - 0.1, gap + 0.1]}}},
+        "data": {"name": "x"},
+        "profile": {"level": "both"},
+        "translations": {"source": ["a sentence of the corpus"]},
+        **dict.fromkeys(("teacher_seconds", "seconds", "wall_seconds", "settings", "command", "versions"), 1),
+    }
+
+
+def test_several_seeds_become_mean_and_range() -> None:
+    found = collect([report(20.0, 30.0, 0.5), report(24.0, 36.0, 0.75)])
+    assert found["systems"]["distilled"]["test_sets"]["test_a"]["bleu"] == {
+        "mean": 33.0,
+        "lowest": 30.0,
+        "highest": 36.0,
+    }
+    assert found["gap_closed"]["distilled"]["test_a"]["mean"] == 0.625
+    assert len(found["runs"]) == 2
+    assert "corpus" not in json.dumps(found)
+    rows = readme.table(found).splitlines()
+    assert rows[-1] == "| distilled | 1,000 | 33.0 (30.0 to 36.0) | 62% (50% to 75%) | 0.500 |"
+    assert rows[2].startswith("| teacher | 1,000 | 40.0 |  |")
+
+
+def test_one_seed_shows_its_bootstrap_interval() -> None:
+    rows = readme.table(collect([report(20.0, 30.0, 0.5)])).splitlines()
+    assert rows[-1] == "| distilled | 1,000 | 30.0 (29.0 to 31.0) | 50% (40% to 60%) | 0.500 |"
+
+
+def test_runs_of_different_experiments_are_refused() -> None:
+    one, other = report(20.0, 30.0, 0.5), copy.deepcopy(report(20.0, 30.0, 0.5))
+    other["profile"]["level"] = "word"
+    with pytest.raises(ValueError, match="reports: got runs on different data or profiles"):
+        collect([one, other])
+
+
+def test_spread_is_what_it_says() -> None:
+    assert spread([1.0, 2.0, 6.0]) == {"mean": 3.0, "lowest": 1.0, "highest": 6.0}
+
+
+def test_the_readme_s_tables_are_those_of_the_results() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count("<!-- end -->") == 3
+    assert readme.with_tables(text) == text
+
+
+def test_the_report_says_whether_the_student_alone_was_done() -> None:
+    """From 2.0 at update 80 of 100 to 1.98 is a fall of 1%."""
+    line = plateau_line(report(20.0, 30.0, 0.5))
+    assert line.endswith("1.980, 1.0% below the lowest of the first four fifths of its updates")
+
+
+def test_a_gap_that_is_none_is_said() -> None:
+    nothing = report(20.0, 30.0, 0.5)
+    nothing["gap_closed_by"]["distilled"]["test_a"] = {"value": None, "interval": None}
+    assert "no better than the student alone" in gap_lines(nothing)[0]
+    assert "no better than the student alone" in text_table(nothing)
