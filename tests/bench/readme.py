@@ -30,8 +30,8 @@ def table(results: Mapping[str, Any]) -> str:
     """A row a system: mean and range over the seeds, or the bootstrap interval of a single one."""
     systems, seeds = results["systems"], len(results["runs"])
     tests = list(systems["teacher"]["test_sets"])
-    header = ["", "parameters", *(f"BLEU {_short(test)}" for test in tests)]
-    header += [f"gap closed {_short(test)}" for test in tests] + ["KL to the teacher"]
+    header = ["", "parameters", *(f"BLEU {_short(test)}".strip() for test in tests)]
+    header += [f"gap closed {_short(test)}".strip() for test in tests] + ["KL to the teacher"]
     if "kl_to_truth" in systems["teacher"]:
         header.append("KL to the truth")
     rows = [header, ["---", *["---:"] * (len(header) - 1)]]

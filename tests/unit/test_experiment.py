@@ -1,0 +1,90 @@
+"""Who learns from what: the comparison stands on it. Training itself is replaced by a record of what it was given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from kdlab import experiment
+from kdlab.experiment import Experiment, Settings, phrasebook_task
+from kdlab.profiles import PROFILES, PhrasebookSizes
+from kdlab.students import Architecture, new_model
+from kdlab.teachers import LiveTeacher
+from kdlab.text.batches import Example
+from kdlab.text.tokenizers import train_tokenizer
+
+SIZES = PhrasebookSizes(teacher=300, labelled=20, unlabelled=50, validation=10, test=10, grammar="small")
+PSEUDO = [7, 8, 1]
+
+
+@pytest.fixture
+def runs(monkeypatch, tmp_path):
+    """Runs an experiment of a level on a tiny phrasebook; gives back what each student was trained with."""
+
+    def run(level: str) -> dict[str, SimpleNamespace]:
+        given = {}
+
+        def train(model, tokenizer, data, recipe, folder, **options):
+            given[folder.name] = SimpleNamespace(model=model, data=data, recipe=recipe, **options)
+
+        def pseudo_targets(teacher, sources, search, file, description):
+            return SimpleNamespace(examples=[Example(source, PSEUDO) for source in sources], seconds=1.0)
+
+        profile = replace(
+            PROFILES["phrasebook", "ci"],
+            phrasebook=SIZES,
+            student=Architecture(16, 1, 1, 32, dropout=0.0),
+            labelled_dropout=0.25,
+        )
+        monkeypatch.setitem(PROFILES, ("phrasebook", "ci"), profile)
+        monkeypatch.setattr(experiment, "train", train)
+        monkeypatch.setattr(experiment, "pseudo_targets", pseudo_targets)
+        monkeypatch.setattr(Experiment, "report", lambda self, students: {"students": students})
+        run = Experiment(Settings(profile="ci", level=level, seed=5), tmp_path)
+        text = run.task.teacher_text
+        tokenizer = train_tokenizer([*text.sources, *text.targets], 400)
+        teacher = new_model(Architecture(16, 1, 1, 32), tokenizer, 0)
+        monkeypatch.setattr(experiment, "get_teacher", lambda *_: (teacher, tokenizer, {}))
+        assert run.run() == {"students": ["baseline", "distilled_same_inputs", "distilled"]}
+        return given
+
+    return run
+
+
+@pytest.mark.parametrize("level", ["word", "sequence", "both"])
+def test_who_learns_from_what(runs, level: str) -> None:
+    given = runs(level)
+    baseline, same, distilled = (given[name] for name in ("baseline", "distilled_same_inputs", "distilled"))
+    sources = [example.source_ids for example in baseline.data.train]
+    assert [example.source_ids for example in same.data.train] == sources
+    assert [example.source_ids for example in distilled.data.train[:20]] == sources
+    assert (len(sources), len(distilled.data.train)) == (20, 70)
+    pseudo = [example.target_ids == PSEUDO for example in same.data.train]
+    assert not any(example.target_ids == PSEUDO for example in baseline.data.train)
+    assert all(pseudo) == (level != "word")
+    assert all(example.target_ids == PSEUDO for example in distilled.data.train[20:])
+    for student in (same, distilled):
+        assert isinstance(student.teacher, LiveTeacher) == (level != "sequence")
+        assert student.label_smoothing == 0
+    assert baseline.teacher is None
+    assert baseline.label_smoothing > 0
+
+
+def test_equal_compute_and_a_dropout_for_few_inputs(runs) -> None:
+    given = runs("both")
+    assert len({(student.recipe, student.seed) for student in given.values()}) == 1
+    dropouts = {name: student.model.config.dropout for name, student in given.items()}
+    assert dropouts == {"baseline": 0.25, "distilled_same_inputs": 0.25, "distilled": 0.0}
+
+
+def test_no_held_out_source_is_trained_on() -> None:
+    task = phrasebook_task(SIZES)
+    corpus = task.corpus
+    held_out = {*corpus.test_sets["test"].sources, *corpus.validation.sources}
+    assert len(held_out) == 20
+    for sources in (corpus.train.sources, corpus.unlabelled, task.teacher_text.sources):
+        assert not held_out & set(sources)
+    assert not set(corpus.train.sources) & set(corpus.unlabelled)
+    assert len(set(task.teacher_text.sources)) < 300  # repeats, as the grammar makes them
