@@ -78,7 +78,7 @@ _PHRASEBOOK_CPU = Profile(
     ),
     student=Architecture(d_model=48, encoder_layers=1, decoder_layers=1, ffn=192, dropout=0.0),
     student_recipe=Recipe(
-        updates=1600, tokens_per_batch=750, learning_rate=5e-3, warmup=200, label_smoothing=0.1
+        updates=1600, tokens_per_batch=750, learning_rate=8e-3, warmup=200, label_smoothing=0.1
     ),
     pseudo_targets=Search(sample=True),
     translation=Search(num_beams=4),
@@ -105,7 +105,9 @@ PROFILES: dict[tuple[str, str], Profile] = {
         _PHRASEBOOK_CPU,
         vocabulary=800,
         teacher_recipe=replace(_PHRASEBOOK_CPU.teacher_recipe, updates=700),
-        student_recipe=replace(_PHRASEBOOK_CPU.student_recipe, updates=800, warmup=100, evaluations=8),
+        student_recipe=replace(
+            _PHRASEBOOK_CPU.student_recipe, updates=800, learning_rate=5e-3, warmup=100, evaluations=8
+        ),
         labelled_dropout=0.1,  # with 0.3, 800 updates are too few for the student alone
         phrasebook=PhrasebookSizes(
             teacher=40_000, labelled=400, unlabelled=12_000, validation=200, test=200, grammar="small"
