@@ -128,10 +128,11 @@ class Experiment:
 
     def train_student(self, name: str, data: TrainingData, *, distil: bool) -> None:
         """Train the student alone (`distil` false) or from the teacher; a finished one is left as it is."""
-        recipe = self.profile.student_recipe
-        architecture = self.profile.student
-        if self.profile.labelled_dropout is not None and name != "distilled":
-            architecture = replace(architecture, dropout=self.profile.labelled_dropout)
+        recipe, architecture = self.profile.student_recipe, self.profile.student
+        if name != "distilled":
+            rate, dropout = self.profile.labelled_rate, self.profile.labelled_dropout
+            recipe = recipe if rate is None else replace(recipe, learning_rate=rate)
+            architecture = architecture if dropout is None else replace(architecture, dropout=dropout)
         student = new_model(architecture, self.tokenizer, self.settings.seed)
         live = distil and self.level in ("word", "both")
         train(

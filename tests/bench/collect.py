@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,9 +41,21 @@ def collect(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "profile": first["profile"],
         "machine": _machine(),
         "runs": [
-            {name: report[name] for name in PER_RUN} | {n: report[n] for n in names} for report in reports
+            {name: report[name] for name in (*PER_RUN, *names)}
+            | {
+                "command": _without_folders(report),
+                "settings": report["settings"] | {"data": report["data"]["name"]},
+            }
+            for report in reports
         ],
     }
+
+
+def _without_folders(report: dict[str, Any]) -> str:
+    """The command that was given, without the folders of one machine."""
+    data = report["settings"]["data"]
+    command = re.sub(r" --out \S+", "", report["command"])
+    return command if data == "phrasebook" or data.startswith("hub:") else command.replace(data, "FOLDER")
 
 
 def _summary(systems: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -90,12 +103,14 @@ def main() -> None:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     parser.add_argument("results", type=Path, help="the file to write, such as results/multi30k.json")
+    parser.add_argument("--note", help="what a reader must know of how the runs were made")
     parser.add_argument("folders", type=Path, nargs="+", help="--out of each run of kdlab distill")
     chosen = parser.parse_args()
     reports = [read_json(folder / "report.json") for folder in chosen.folders]
     if missing := [str(f) for f, report in zip(chosen.folders, reports, strict=True) if report is None]:
         parser.error(f"folders: got {', '.join(missing)} without a report.json, expected finished runs")
-    write_json(chosen.results, collect([report for report in reports if report is not None]))
+    results = collect([report for report in reports if report is not None])
+    write_json(chosen.results, results | ({"note": chosen.note} if chosen.note else {}))
     print(chosen.results)
 
 

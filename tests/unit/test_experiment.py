@@ -37,6 +37,7 @@ def runs(monkeypatch, tmp_path):
             phrasebook=SIZES,
             student=Architecture(16, 1, 1, 32, dropout=0.0),
             labelled_dropout=0.25,
+            labelled_rate=1e-4,
         )
         monkeypatch.setitem(PROFILES, ("phrasebook", "ci"), profile)
         monkeypatch.setattr(experiment, "train", train)
@@ -74,9 +75,17 @@ def test_who_learns_from_what(runs, level: str) -> None:
 
 def test_equal_compute_and_a_dropout_for_few_inputs(runs) -> None:
     given = runs("both")
-    assert len({(student.recipe, student.seed) for student in given.values()}) == 1
-    dropouts = {name: student.model.config.dropout for name, student in given.items()}
-    assert dropouts == {"baseline": 0.25, "distilled_same_inputs": 0.25, "distilled": 0.0}
+    same = {(replace(student.recipe, learning_rate=0.0), student.seed) for student in given.values()}
+    assert len(same) == 1
+    tuned = {
+        name: (student.model.config.dropout, student.recipe.learning_rate) for name, student in given.items()
+    }
+    rate = PROFILES["phrasebook", "ci"].student_recipe.learning_rate
+    assert tuned == {
+        "baseline": (0.25, 1e-4),
+        "distilled_same_inputs": (0.25, 1e-4),
+        "distilled": (0.0, rate),
+    }
 
 
 def test_no_held_out_source_is_trained_on() -> None:

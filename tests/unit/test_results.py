@@ -43,10 +43,12 @@ def report(alone: float, distilled: float, gap: float) -> dict:
         "baseline": system(alone, 1.98),
         "distilled": system(distilled, 0.5),
         "gap_closed_by": {"distilled": {"test_a": {"value": gap, "interval": [gap - 0.1, gap + 0.1]}}},
-        "data": {"name": "x"},
+        "data": {"name": "some_folder"},
+        "command": "kdlab distill --data /home/me/some_folder --pair en-de --seed 0 --out /tmp/run",
+        "settings": {"data": "/home/me/some_folder", "seed": 0},
         "profile": {"level": "both"},
         "translations": {"source": ["a sentence of the corpus"]},
-        **dict.fromkeys(("teacher_seconds", "seconds", "wall_seconds", "settings", "command", "versions"), 1),
+        **dict.fromkeys(("teacher_seconds", "seconds", "wall_seconds", "versions"), 1),
     }
 
 
@@ -63,6 +65,12 @@ def test_several_seeds_become_mean_and_range() -> None:
     rows = readme.table(found).splitlines()
     assert rows[-1] == "| distilled | 1,000 | 33.0 (30.0 to 36.0) | 62% (50% to 75%) | 0.500 |"
     assert rows[2].startswith("| teacher | 1,000 | 40.0 |  |")
+
+
+def test_no_folder_of_one_machine_is_kept() -> None:
+    (run,) = collect([report(20.0, 30.0, 0.5)])["runs"]
+    assert run["command"] == "kdlab distill --data FOLDER --pair en-de --seed 0"
+    assert run["settings"] == {"data": "some_folder", "seed": 0}
 
 
 def test_one_seed_shows_its_bootstrap_interval() -> None:
