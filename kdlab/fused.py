@@ -37,7 +37,7 @@ from kdlab.token_divergence import room_for_gradient, rows_in_block, value_and_g
 
 # Size of one side's logits of a chunk. Smaller, and reading the weights again for each chunk takes longer than
 # multiplying by them; larger, and a chunk leaves a CPU's last cache while nothing is gained.
-CHUNK_BYTES = {"cpu": 2**24, "other": 2**29}
+CHUNK_BYTES = {"cpu": 2**25, "other": 2**29}
 
 
 def fused_linear_distillation_loss(
