@@ -251,6 +251,12 @@ def test_common_vocabulary(name, parameters, words, ce_weight) -> None:
     torch.testing.assert_close(example.gradients(found), example.gradients(expected))
 
 
+def test_entries_that_only_the_student_has_are_not_computed() -> None:
+    with Watch() as watch:
+        Example(words=(9, 6)).loss(vocabulary="common")
+    assert {columns for _, columns in watch.products} == {6}
+
+
 def test_cross_entropy_alone_leaves_the_teacher_alone() -> None:
     example = Example().track()
     example.teacher = [torch.full_like(x, math.nan) for x in example.teacher]

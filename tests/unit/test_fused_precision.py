@@ -55,14 +55,16 @@ def test_half_precision_is_added_up_in_float32(dtype, device, chunk_tokens) -> N
 
 @pytest.mark.parametrize("reduction", ["token_mean", "none"])
 def test_a_loss_scale_lifts_what_fp16_would_flush(reduction) -> None:
-    """With 4,000 tokens most gradients of hidden states are below fp16's smallest number until they are scaled."""
-    tensors = draw(torch.float16, tokens=4000)
-    scale = 2.0**14
+    """In an accumulated batch of a million tokens the gradients are too small for fp16 until they are scaled."""
+    tensors, tokens, items, scale = draw(torch.float16), 400, 10**6, 2.0**14
     _, wanted = forward_kl(tensors)
-    loss = fused_linear_distillation_loss(*tensors, reduction=reduction)
-    upstream = torch.full_like(loss, scale if reduction == "token_mean" else scale / 4000)
+    options = {"num_items_in_batch": items} if reduction == "token_mean" else {}
+    loss = fused_linear_distillation_loss(*tensors, reduction=reduction, **options)
+    upstream = torch.full_like(loss, scale if reduction == "token_mean" else scale / items)
     found = torch.autograd.grad(loss, tensors[0], upstream)[0]
-    assert relative(found.double() / scale, wanted[0]) < torch.finfo(torch.float16).eps / 2
+    unscaled = tokens / items * wanted[0]
+    assert relative(unscaled.half(), unscaled) > 1e-3
+    assert relative(found.double() / scale, unscaled) < torch.finfo(torch.float16).eps / 2
 
 
 def test_grad_scaler_steps_and_overflows() -> None:
