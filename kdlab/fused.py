@@ -289,6 +289,7 @@ class _Work:
             return [slice(start, start + size) for start in starts]
         return [rows[start : start + size] for start in starts]
 
+    @torch.no_grad()
     def refuse_values(self, *sides: Any) -> None:
         """Look for the cause of a NaN, in the labels and in the logits of both sides."""
         if self.labels is not None and self.counted is not None:
