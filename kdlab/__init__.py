@@ -25,16 +25,19 @@ from kdlab.losses import (
 
 if TYPE_CHECKING:
     from kdlab.distiller import Distiller
+    from kdlab.fused import FusedLinearDistillationLoss, fused_linear_distillation_loss
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DistillationLoss",
     "Distiller",
+    "FusedLinearDistillationLoss",
     "alpha_divergence",
     "chi_square",
     "distillation_loss",
     "forward_kl",
+    "fused_linear_distillation_loss",
     "generalized_jsd",
     "reverse_kl",
     "skew_forward_kl",
@@ -43,7 +46,11 @@ __all__ = [
     "total_variation",
 ]
 
-_LAZY = {"Distiller": "kdlab.distiller"}
+_LAZY = {
+    "Distiller": "kdlab.distiller",
+    "FusedLinearDistillationLoss": "kdlab.fused",
+    "fused_linear_distillation_loss": "kdlab.fused",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -70,33 +70,105 @@ def check_result(
     NaN logits make the result NaN and so does a label out of range, so nothing is missed, and a healthy step
     pays for one number.
     """
-    if torch.compiler.is_compiling() or not torch.isnan(loss.detach()).any():
+    if is_healthy(loss):
         return
     events = teacher.events() if isinstance(teacher, TopK) else teacher
     if labels is not None and counted is not None:
         check_labels_range(labels[counted], student.shape[-1])
         student, events = student[counted], events[counted]
     for name, logits in (("student_logits", student), ("teacher_logits", events)):
-        bad = (logits.isnan() | (logits == torch.inf)).any(-1) | (logits == -torch.inf).all(-1)
-        if bad.any():
-            raise ValueError(
-                f"{name}: got NaN, +inf or nothing but -inf in {int(bad.sum())} of {bad.numel()} counted "
-                f"rows, first in row {int(bad.reshape(-1).nonzero()[0])}; expected finite logits, or -inf "
-                "for an entry of probability 0"
-            )
+        refuse_rows(name, unusable_rows(logits))
+
+
+def is_healthy(loss: Tensor) -> bool:
+    """Whether the result holds no NaN: the one look at values that a step pays for."""
+    return torch.compiler.is_compiling() or not torch.isnan(loss.detach()).any()
+
+
+def unusable_rows(logits: Tensor) -> Tensor:
+    """Which rows of logits, [...] boolean, are no distribution."""
+    return (logits.isnan() | (logits == torch.inf)).any(-1) | (logits == -torch.inf).all(-1)
+
+
+def refuse_rows(name: str, bad: Tensor) -> None:
+    """Refuse logits that have unusable rows."""
+    if bad.any():
+        raise ValueError(
+            f"{name}: got NaN, +inf or nothing but -inf in {int(bad.sum())} of {bad.numel()} counted "
+            f"rows, first in row {int(bad.reshape(-1).nonzero()[0])}; expected finite logits, or -inf "
+            "for an entry of probability 0"
+        )
 
 
 def check_vocabularies(student: Tensor, teacher: Tensor | TopK, vocabulary: Vocabulary) -> None:
     """Refuse vocabularies of different length, unless the caller has said what to do with them."""
     sizes = student.shape[-1], teacher.vocabulary if isinstance(teacher, TopK) else teacher.shape[-1]
-    if sizes[0] == sizes[1]:
-        return
-    if vocabulary == "same":
-        raise ValueError(
-            f"teacher_logits: got a vocabulary of {sizes[1]}, expected the student's {sizes[0]}; "
-            "vocabulary='common' compares the entries that both have"
-        )
-    if isinstance(teacher, TopK):
+    check_vocabulary_sizes("teacher_logits", *sizes, vocabulary)
+    if isinstance(teacher, TopK) and sizes[0] != sizes[1]:
         raise ValueError(
             "vocabulary: got 'common' with a TopK teacher, whose tail cannot be cut; expected 'same'"
+        )
+
+
+def check_vocabulary_sizes(name: str, student: int, teacher: int, vocabulary: Vocabulary) -> None:
+    """Refuse two different sizes, unless they are to be cut; `name` is the teacher's argument."""
+    if student != teacher and vocabulary == "same":
+        raise ValueError(
+            f"{name}: got a vocabulary of {teacher}, expected the student's {student}; "
+            "vocabulary='common' compares the entries that both have"
+        )
+
+
+def check_head(side: str, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Refuse what is not a model's last hidden states and the matrix that makes logits of them."""
+    for name, tensor in (("hidden", hidden), ("weight", weight), ("bias", bias)):
+        if not isinstance(tensor, Tensor) and not (name == "bias" and tensor is None):
+            raise ValueError(f"{side}_{name}: got {type(tensor).__name__}, expected a tensor")
+        if tensor is not None and not tensor.is_floating_point():
+            raise ValueError(f"{side}_{name}: got dtype {tensor.dtype}, expected floating point numbers")
+    if hidden.dim() < 2:
+        raise ValueError(
+            f"{side}_hidden: got shape {tuple(hidden.shape)}, expected [batch, length, hidden] or [tokens, hidden]"
+        )
+    if weight.dim() != 2 or weight.shape[0] < 1 or weight.shape[1] != hidden.shape[-1]:
+        raise ValueError(
+            f"{side}_weight: got shape {tuple(weight.shape)}, expected [vocabulary, {hidden.shape[-1]}], since "
+            f"{side}_hidden is {tuple(hidden.shape)}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"{side}_bias: got shape {tuple(bias.shape)}, expected {tuple(weight.shape[:1])}, one for each row of "
+            f"{side}_weight"
+        )
+
+
+def check_teacher_head(student_hidden: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Refuse a teacher with other tokens than the student's, or one that requires grad."""
+    if hidden.shape[:-1] != student_hidden.shape[:-1]:
+        raise ValueError(
+            f"teacher_hidden: got shape {tuple(hidden.shape)}, expected {tuple(student_hidden.shape[:-1])} rows, "
+            "as student_hidden has"
+        )
+    for name, tensor in (("hidden", hidden), ("weight", weight), ("bias", bias)):
+        if tensor is not None and tensor.requires_grad:
+            raise ValueError(
+                f"teacher_{name}: got a tensor that requires grad, expected none: detach it, or call "
+                "requires_grad_(False) on the teacher"
+            )
+
+
+def check_head_options(side: str, scale: float, soft_cap: float | None) -> None:
+    """Refuse a scale or a cap that is not a positive finite number."""
+    for name, value in (("scale", scale), ("soft_cap", soft_cap)):
+        if not (isinstance(value, int | float) and 0 < value < math.inf) and not (
+            name == "soft_cap" and value is None
+        ):
+            raise ValueError(f"{side}_{name}: got {value!r}, expected a finite number > 0")
+
+
+def check_chunk_tokens(chunk_tokens: int | None) -> None:
+    """Refuse a chunk that is not a whole number of tokens."""
+    if chunk_tokens is not None and (not isinstance(chunk_tokens, int) or chunk_tokens < 1):
+        raise ValueError(
+            f"chunk_tokens: got {chunk_tokens!r}, expected a whole number of at least 1, or None"
         )

@@ -245,7 +245,7 @@ def check_labels_shape(labels: Tensor, logits: Tensor) -> None:
     if labels.shape != logits.shape[:-1]:
         raise ValueError(
             f"labels: got shape {tuple(labels.shape)}, expected {tuple(logits.shape[:-1])}, "
-            f"one label for each row of logits {tuple(logits.shape)}"
+            f"one label for each row of {tuple(logits.shape)}"
         )
 
 

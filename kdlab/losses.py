@@ -99,7 +99,7 @@ def distillation_loss(
     check_temperature(temperature)
 
     counted = None if labels is None else labels != ignore_index
-    weight = _token_weight(student_logits, counted, reduction, num_items_in_batch)
+    weight = token_weight(student_logits, counted, reduction, num_items_in_batch)
     tokens = student_logits.new_zeros(student_logits.shape[:-1], dtype=_wide(student_logits))
     if ce_weight < 1:
         check_vocabularies(student_logits, teacher_logits, vocabulary)
@@ -389,10 +389,10 @@ def _put_back(chosen: Tensor, counted: Tensor | None) -> Tensor:
     return chosen.new_zeros(counted.shape).masked_scatter(counted, chosen)
 
 
-def _token_weight(
+def token_weight(
     student: Tensor, counted: Tensor | None, reduction: Reduction, num_items_in_batch: int | Tensor | None
 ) -> float | Tensor:
-    """What every token is multiplied by before the tokens are summed up."""
+    """What every token is multiplied by before the tokens, student [..., any], are summed up."""
     if reduction in ("sum", "none"):
         return 1.0
     items = num_items_in_batch

@@ -62,22 +62,11 @@ class _TokenDivergence(torch.autograd.Function):
     ) -> Tensor:
         vocabulary = student_logits.shape[-1]
         student, teacher = student_logits.reshape(-1, vocabulary), teacher_logits.reshape(-1, vocabulary)
-        value = torch.zeros(len(student), dtype=at_least_float32(student[:0]).dtype, device=student.device)
         gradient = None
         if ctx.needs_input_grad[0]:
-            gradient = _room_for_gradient(student, teacher if overwrite_teacher else None)
-        blocks, left_out = _blocks(student, counted)
-        for rows in blocks:
-            pair = LogPair(
-                log_probabilities(teacher[rows], temperature).to(value.dtype),
-                log_probabilities(student[rows], temperature),
-            )
-            value[rows] = divergence.value(pair) * scale
-            if gradient is not None:
-                _write(gradient, rows, divergence.logit_gradient(pair), scale / temperature)
-        value[left_out] = 0.0
+            gradient = room_for_gradient(student, teacher if overwrite_teacher else None)
+        value = value_and_gradient(divergence, student, teacher, temperature, counted, scale, gradient)
         if gradient is not None:
-            gradient[left_out] = 0.0
             if student.dtype == torch.float16:
                 _saturate(gradient)
             ctx.save_for_backward(gradient.view_as(student_logits))
@@ -95,7 +84,36 @@ class _TokenDivergence(torch.autograd.Function):
         return gradient.to(ctx.student_dtype), None, None, None, None, None, None
 
 
-def _room_for_gradient(student: Tensor, teacher: Tensor | None) -> Tensor:
+def value_and_gradient(
+    divergence: Divergence,
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float,
+    counted: Tensor | None,
+    scale: float | Tensor,
+    gradient: Tensor | None,
+) -> Tensor:
+    """scale * D of every row of [tokens, vocabulary] logits; its gradient is written to `gradient`, if there is one.
+
+    Block by block, a block being read before it is written: `gradient` may be the teacher's logits themselves.
+    """
+    value = torch.zeros(len(student), dtype=at_least_float32(student[:0]).dtype, device=student.device)
+    blocks, left_out = _blocks(student, counted)
+    for rows in blocks:
+        pair = LogPair(
+            log_probabilities(teacher[rows], temperature).to(value.dtype),
+            log_probabilities(student[rows], temperature),
+        )
+        value[rows] = divergence.value(pair) * scale
+        if gradient is not None:
+            _write(gradient, rows, divergence.logit_gradient(pair), scale / temperature)
+    value[left_out] = 0.0
+    if gradient is not None:
+        gradient[left_out] = 0.0
+    return value
+
+
+def room_for_gradient(student: Tensor, teacher: Tensor | None) -> Tensor:
     """Float32 for fp16, which flushes small entries before a loss scale lifts them."""
     dtype = torch.float32 if student.dtype == torch.float16 else student.dtype
     if teacher is not None and teacher.dtype == dtype and teacher.is_contiguous():
@@ -118,10 +136,15 @@ def _saturate(gradient: Tensor) -> None:
     gradient.copy_(torch.where(gradient.isinf(), gradient, gradient.clamp(-largest, largest)))
 
 
+def rows_in_block(logits: Tensor) -> int:
+    """How many rows of [tokens, vocabulary] logits are worked through at once."""
+    entries = BLOCK_ENTRIES["cpu" if logits.device.type == "cpu" else "other"]
+    return max(1, entries // logits.shape[-1])
+
+
 def _blocks(logits: Tensor, counted: Tensor | None) -> tuple[list[slice] | list[Tensor], slice | Tensor]:
     """Blocks of rows of [tokens, vocabulary] logits that hold all rows that count, and the rows that do not."""
-    entries = BLOCK_ENTRIES["cpu" if logits.device.type == "cpu" else "other"]
-    size = max(1, entries // logits.shape[-1])
+    size = rows_in_block(logits)
     every = [slice(start, start + size) for start in range(0, len(logits), size)]
     if counted is None:
         return every, slice(0)

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from kdlab.files import write_json
-from tests.bench import import_time, step_cost
+from tests.bench import fused_memory, import_time, step_cost
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "fused_memory": fused_memory.measure,
     "import_time": import_time.measure,
     "step_cost": step_cost.measure,
 }
