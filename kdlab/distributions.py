@@ -140,8 +140,9 @@ class TopK:
     divergence of the whole ones (data processing inequality).
 
     Attributes:
-        indices: [..., k] int64, entries of the vocabulary.
-        log_probabilities: [..., k], in nats, at `temperature`.
+        indices: [..., k] int64, entries of the vocabulary. -1 marks an empty place: a row may know fewer than k
+            entries. The first place of a row is never empty.
+        log_probabilities: [..., k], in nats, at `temperature`; -inf in an empty place.
         tail_log_probability: [...], log of the probability of all other entries; -inf where nothing is left.
         vocabulary: number of entries of the whole distribution.
         temperature: at which the probabilities were taken. They cannot be brought to another one later,
@@ -198,11 +199,15 @@ class TopK:
 
         `logits` are taken as they come, so divide by the temperature first.
         """
+        # An empty place points to its row's first entry, which the tail lacks anyway, and ends as an event of
+        # probability 0 on both sides.
+        empty = self.indices < 0
+        indices = torch.where(empty, self.indices[..., :1], self.indices)
         # Not -inf but the lowest number: where the student's tail is all -inf, the gradient stays a number.
         lowest = torch.finfo(logits.dtype).min
-        tail = logits.scatter(-1, self.indices, lowest).logsumexp(-1, keepdim=True)
+        tail = logits.scatter(-1, indices, lowest).logsumexp(-1, keepdim=True)
         tail = tail.masked_fill(tail < lowest / 2, -math.inf)
-        return torch.cat([logits.gather(-1, self.indices), tail], dim=-1)
+        return torch.cat([logits.gather(-1, indices).masked_fill(empty, -math.inf), tail], dim=-1)
 
     def select(self, counted: Tensor) -> TopK:
         """The rows where `counted`, a boolean mask of shape [...], is true."""
