@@ -120,9 +120,7 @@ def build_cache(
     start = pad if decoder_start_token_id is None else decoder_start_token_id
     made_from = identity(teacher=teacher, tokenizer=tokenizer, examples=examples, keep=keep)
     made_from["decoder_start_token_id"] = start
-    ask = _Ask(
-        teacher, keep, {"pad_token_id": pad, "decoder_start_token_id": start}, device, tokens_per_batch
-    )
+    ask = _Ask(teacher, keep, pad, start, device, tokens_per_batch)
     new = {
         "format": FORMAT,
         "vocabulary": ask.vocabulary(examples[0]),
@@ -221,11 +219,13 @@ class _Ask:
         self,
         teacher: Cacheable,
         keep: Keep,
-        special: dict[str, int],
+        pad_token_id: int,
+        decoder_start_token_id: int,
         device: torch.device | str,
         tokens_per_batch: int,
     ):
-        self.teacher, self.keep, self.special, self.device = teacher, keep, special, device
+        self.teacher, self.keep, self.device = teacher, keep, device
+        self.pad_token_id, self.decoder_start_token_id = pad_token_id, decoder_start_token_id
         self.tokens_per_batch = tokens_per_batch
 
     def vocabulary(self, example: Example) -> int:
@@ -247,7 +247,10 @@ class _Ask:
     @torch.no_grad()
     def _logits(self, examples: Sequence[Example]) -> Tensor:
         """[target tokens, vocabulary], one example after the other."""
-        batch = {name: tensor.to(self.device) for name, tensor in collate(examples, **self.special).items()}
+        batch = collate(
+            examples, pad_token_id=self.pad_token_id, decoder_start_token_id=self.decoder_start_token_id
+        )
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         logits = self.teacher(batch)
         if not isinstance(logits, Tensor):
             raise ValueError("teacher: got a top-k signal, expected whole distributions to choose from")
@@ -295,7 +298,8 @@ def _compare(folder: Path, manifest: Mapping[str, Any], expected: Mapping[str, A
 
 
 def _number_of_shards(manifest: Mapping[str, Any]) -> int:
-    return math.ceil(manifest["examples"] / manifest["examples_per_shard"])
+    examples, size = int(manifest["examples"]), int(manifest["examples_per_shard"])
+    return math.ceil(examples / size)
 
 
 def _fingerprint_of_examples(examples: Sequence[Example]) -> str:

@@ -190,8 +190,10 @@ class CachedTeacher:
         indices[..., 0], log_p[..., 0] = 0, 0.0
         indices[inside], log_p[inside] = tokens.indices, tokens.log_probabilities
         tail[inside] = tokens.tail_log_probability
-        moved = (tensor.to(labels.device, non_blocking=True) for tensor in (indices, log_p, tail))
-        return TopK(*moved, tokens.vocabulary, tokens.temperature)
+        device = labels.device
+        return TopK(
+            indices.to(device), log_p.to(device), tail.to(device), tokens.vocabulary, tokens.temperature
+        )
 
     @staticmethod
     def _check(labels: Tensor, example_ids: list[int], lengths: Tensor) -> None:
@@ -247,8 +249,15 @@ class EnsembleTeacher:
         return self
 
     def fingerprint(self) -> str:
-        """Of the members' own and the weights. Every member must have one."""
-        return fingerprint([self.weights, [member.fingerprint() for member in self.members]])  # type: ignore[attr-defined]
+        """Of the members' own and the weights."""
+        own = []
+        for number, member in enumerate(self.members):
+            if not hasattr(member, "fingerprint"):
+                raise ValueError(
+                    f"members: number {number} is a {type(member).__name__}, expected one that has a fingerprint()"
+                )
+            own.append(member.fingerprint())
+        return fingerprint([self.weights, own])
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
