@@ -194,31 +194,6 @@ class TopK:
         """[..., k + 1] log-probabilities: the k entries, then the tail."""
         return torch.cat([self.log_probabilities, self.tail_log_probability.unsqueeze(-1)], dim=-1)
 
-    def gather_events(self, logits: Tensor) -> Tensor:
-        """Another model's logits over the same k + 1 events, [..., k + 1]: the tail's is a logsumexp.
-
-        `logits` are taken as they come, so divide by the temperature first.
-        """
-        # An empty place points to its row's first entry, which the tail lacks anyway, and ends as an event of
-        # probability 0 on both sides.
-        empty = self.indices < 0
-        indices = torch.where(empty, self.indices[..., :1], self.indices)
-        # Not -inf but the lowest number: where the student's tail is all -inf, the gradient stays a number.
-        lowest = torch.finfo(logits.dtype).min
-        tail = logits.scatter(-1, indices, lowest).logsumexp(-1, keepdim=True)
-        tail = tail.masked_fill(tail < lowest / 2, -math.inf)
-        return torch.cat([logits.gather(-1, indices).masked_fill(empty, -math.inf), tail], dim=-1)
-
-    def select(self, counted: Tensor) -> TopK:
-        """The rows where `counted`, a boolean mask of shape [...], is true."""
-        return TopK(
-            self.indices[counted],
-            self.log_probabilities[counted],
-            self.tail_log_probability[counted],
-            self.vocabulary,
-            self.temperature,
-        )
-
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Cast half-precision tensors to float32 and leave wider ones as they are."""

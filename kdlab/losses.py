@@ -23,6 +23,7 @@ from kdlab.arguments import (
 )
 from kdlab.distributions import TopK, at_least_float32, check_temperature
 from kdlab.divergences import Divergence, make_divergence
+from kdlab.events import gather_events
 from kdlab.token_divergence import token_divergence
 
 
@@ -362,10 +363,8 @@ def _sparse_divergence(
             f"temperature: got {temperature}, expected {teacher.temperature}, at which the teacher's "
             "top-k probabilities were taken"
         )
-    if counted is not None:
-        student, teacher = student[counted], teacher.select(counted)
-    events = teacher.gather_events(at_least_float32(student) / temperature)
-    return _put_back(token_divergence(member, events, teacher.events(), scale=scale), counted)
+    events = gather_events(student, teacher, temperature, counted)
+    return token_divergence(member, events, teacher.events(), counted=counted, scale=scale)
 
 
 def _cross_entropy(student: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
@@ -379,13 +378,6 @@ def _cross_entropy(student: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
         labels[counted].clamp(0, vocabulary - 1).long(),
         reduction="none",
     )
-    return _put_back(chosen, counted)
-
-
-def _put_back(chosen: Tensor, counted: Tensor | None) -> Tensor:
-    """The values of the tokens that count, in their places among those that do not."""
-    if counted is None:
-        return chosen
     return chosen.new_zeros(counted.shape).masked_scatter(counted, chosen)
 
 
