@@ -129,7 +129,10 @@ class Experiment:
     def train_student(self, name: str, data: TrainingData, *, distil: bool) -> None:
         """Train the student alone (`distil` false) or from the teacher; a finished one is left as it is."""
         recipe = self.profile.student_recipe
-        student = new_model(self.profile.student, self.tokenizer, self.settings.seed)
+        architecture = self.profile.student
+        if self.profile.labelled_dropout is not None and name != "distilled":
+            architecture = replace(architecture, dropout=self.profile.labelled_dropout)
+        student = new_model(architecture, self.tokenizer, self.settings.seed)
         live = distil and self.level in ("word", "both")
         train(
             student,

@@ -61,7 +61,7 @@ def text_table(report: Mapping[str, Any]) -> str:
         )
         for row in [header, *rows]
     ]
-    return "\n".join([*lines, "", *gap_lines(report)])
+    return "\n".join([*lines, "", *gap_lines(report), plateau_line(report)])
 
 
 def gap_lines(report: Mapping[str, Any]) -> list[str]:
@@ -77,6 +77,18 @@ def gap_lines(report: Mapping[str, Any]) -> list[str]:
                 spread = f", 95% interval {interval[0]:.0%} to {interval[1]:.0%}" if interval else ""
                 lines.append(f"gap closed ({where}): {gap['value']:.0%}{spread}")
     return lines
+
+
+def plateau_line(report: Mapping[str, Any]) -> str:
+    """Whether the student alone was trained to its end: how much its validation loss still fell."""
+    curve = report["baseline"]["training"]["validation_curve"]
+    last = curve[-1][0]
+    early = min((loss for update, loss in curve if update <= 0.8 * last), default=curve[0][1])
+    lowest = min(loss for _, loss in curve)
+    return (
+        f"student alone: lowest validation loss {lowest:.3f}, {1 - lowest / early:.1%} below the lowest of the first "
+        "four fifths of its updates"
+    )
 
 
 def html_page(report: Mapping[str, Any]) -> str:
@@ -96,7 +108,7 @@ def html_page(report: Mapping[str, Any]) -> str:
         f"<h1>Distillation on {html.escape(report['data']['name'])}</h1>",
         f"<p><code>{html.escape(report.get('command', ''))}</code></p>",
         _html_table(*table(report)),
-        "".join(f"<p>{html.escape(line)}</p>" for line in gap_lines(report)),
+        "".join(f"<p>{html.escape(line)}</p>" for line in [*gap_lines(report), plateau_line(report)]),
         "<h2>Quality against size</h2>",
         _svg(*quality_against_size(sizes)),
         "<h2>Training</h2><p>Each curve is the loss that its student trains on, so their floors differ: "
