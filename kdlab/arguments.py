@@ -100,3 +100,12 @@ def check_vocabularies(student: Tensor, teacher: Tensor | TopK, vocabulary: Voca
         raise ValueError(
             "vocabulary: got 'common' with a TopK teacher, whose tail cannot be cut; expected 'same'"
         )
+
+
+def check_same_temperature(temperature: float, teacher: TopK) -> None:
+    """Refuse another temperature than the teacher's: the tail does not say how it is made up."""
+    if teacher.temperature != temperature:
+        raise ValueError(
+            f"temperature: got {temperature}, expected {teacher.temperature}, at which the teacher's "
+            "top-k probabilities were taken"
+        )
