@@ -307,28 +307,29 @@ import os, sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_cache as t
-tokenizer, examples = t.make_data()
-teacher = t.make_teacher(tokenizer)
-log = open({log!r}, "a")
-class Slow(t.LiveTeacher):
+log, hang_at, company = Path({log!r}), {hang_at}, {company}
+class Watched(t.LiveTeacher):
     def __call__(self, batch):
-        if len(batch["labels"]) > 1:  # not the trial
-            log.write(str(os.getpid()) + "\\n"); log.flush(); time.sleep(0.3)
+        if len(batch["labels"]) > 1:  # not the trial with one example
+            with log.open("a") as lines:
+                lines.write(str(os.getpid()) + "\\n")
+            while len(log.read_text().split()) >= hang_at or len(set(log.read_text().split())) < company:
+                time.sleep(0.01)
         return super().__call__(batch)
-while not Path({start!r}).exists():
-    print("ready", flush=True); time.sleep(0.05)
-t.build_cache(Path({folder!r}), Slow(teacher.model), tokenizer, examples, t.Keep(k=8), examples_per_shard=5)
+tokenizer, examples = t.make_data()
+teacher = Watched(t.make_teacher(tokenizer).model)
+t.build_cache(Path({folder!r}), teacher, tokenizer, examples, t.Keep(k=8), examples_per_shard=5)
 """
 
 
-def start_build(tmp_path, folder, log="log"):
+def start_build(folder, hang_at=99, company=1):
+    """Another process that builds the cache of 8 shards. It hangs in shard number `hang_at` (from 1), and goes on from
+    its first shard only when so many processes are at work."""
+    log = folder.with_suffix(".log")
     script = BUILD.format(
-        tests=str(Path(__file__).parent),
-        folder=str(tmp_path / folder),
-        log=str(tmp_path / log),
-        start=str(tmp_path / "start"),
+        tests=str(Path(__file__).parent), folder=str(folder), log=str(log), hang_at=hang_at, company=company
     )
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
 
 
 def contents(folder):
@@ -338,8 +339,7 @@ def contents(folder):
 def test_killed_in_the_middle_and_resumed(build, tmp_path):
     whole = build(Keep(k=8), folder="whole", examples_per_shard=5).folder
     killed = tmp_path / "killed"
-    (tmp_path / "start").touch()
-    process = start_build(tmp_path, "killed")
+    process = start_build(killed, hang_at=4)
     deadline = time.monotonic() + 60
     while not (killed / "shard-00002.json").exists():
         assert process.poll() is None, process.communicate()[1]
@@ -348,7 +348,7 @@ def test_killed_in_the_middle_and_resumed(build, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     made = sorted(killed.glob("*.bin"))
-    assert 3 <= len(made) < 8
+    assert len(made) == 3
     with pytest.raises(FileNotFoundError, match="not finished"):
         TeacherCache(killed)
     before = {path: path.stat().st_mtime_ns for path in made}
@@ -362,15 +362,13 @@ def test_killed_in_the_middle_and_resumed(build, tmp_path):
 
 def test_two_processes_share_the_work(build, tmp_path):
     whole = build(Keep(k=8), folder="whole", examples_per_shard=5).folder
-    both = [start_build(tmp_path, "shared") for _ in range(2)]
+    shared = tmp_path / "shared"
+    both = [start_build(shared, company=2) for _ in range(2)]
     for process in both:
-        assert process.stdout.readline() == b"ready\n"
-    (tmp_path / "start").touch()
-    for process in both:
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate(timeout=100)[1]
         assert process.returncode == 0, errors
-    assert contents(tmp_path / "shared") == contents(whole)
-    calls = (tmp_path / "log").read_text().split()
+    assert contents(shared) == contents(whole)
+    calls = shared.with_suffix(".log").read_text().split()
     assert len(calls) == 8  # each shard once
     assert sorted(set(calls)) == sorted(str(process.pid) for process in both)
 
