@@ -16,6 +16,7 @@ import torch
 
 import kdlab
 from kdlab.cache import TeacherCache, build_cache, identity
+from kdlab.evaluation import distance_to_teacher
 from kdlab.profiles import Recipe
 from kdlab.shards import Keep
 from kdlab.students import Architecture, new_model
@@ -256,11 +257,18 @@ def test_what_differs_is_named(build, teacher, tokenizer, examples):
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".lock"} == before
 
 
-def test_a_source_that_moved_is_other_data(examples):
-    moved = [Example([*examples[0].source_ids, 9], examples[0].target_ids), *examples[1:]]
+def test_tokens_that_moved_are_other_data(examples):
+    source, target = examples[0].source_ids, examples[0].target_ids
+    firsts = [
+        Example([*source, 9], target),
+        Example([source[1], source[0], *source[2:]], target),
+        Example([*source, target[0]], target[1:]),
+        Example(target, source),
+    ]
+    others = [[first, *examples[1:]] for first in firsts]
     swapped = [examples[1], examples[0], *examples[2:]]
-    names = {identity(examples=part)["data"] for part in (examples, moved, swapped, examples[:39])}
-    assert len(names) == 4
+    names = {identity(examples=part)["data"] for part in (examples, *others, swapped, examples[:39])}
+    assert len(names) == 7
 
 
 def test_a_cache_that_is_not_there_or_not_finished(build, tmp_path):
@@ -402,6 +410,9 @@ def test_a_run_from_the_cache_is_a_run_with_the_teacher(build, teacher, tokenize
         student = new_model(TINY, tokenizer, 5)
         record = train(student, tokenizer, data, recipe, tmp_path / name, seed=0, teacher=source)
         curves.append([loss for _, loss in record["validation_curve"]])
+        # The student is left with its best checkpoint, and what chose it were the validation examples.
+        direct = distance_to_teacher(student, teacher, data.validation)["kl_to_teacher"]
+        assert min(curves[-1]) == pytest.approx(direct, rel=1e-4)
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
     manifest = json.loads((cached.cache.folder / "manifest.json").read_text())
     assert manifest["examples"] == 40
