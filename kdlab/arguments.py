@@ -172,3 +172,12 @@ def check_chunk_tokens(chunk_tokens: int | None) -> None:
         raise ValueError(
             f"chunk_tokens: got {chunk_tokens!r}, expected a whole number of at least 1, or None"
         )
+
+
+def check_same_temperature(temperature: float, teacher: TopK) -> None:
+    """Refuse another temperature than the teacher's: the tail does not say how it is made up."""
+    if teacher.temperature != temperature:
+        raise ValueError(
+            f"temperature: got {temperature}, expected {teacher.temperature}, at which the teacher's "
+            "top-k probabilities were taken"
+        )

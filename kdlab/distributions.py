@@ -140,8 +140,9 @@ class TopK:
     divergence of the whole ones (data processing inequality).
 
     Attributes:
-        indices: [..., k] int64, entries of the vocabulary.
-        log_probabilities: [..., k], in nats, at `temperature`.
+        indices: [..., k] int64, entries of the vocabulary. -1 marks an empty place: a row may know fewer than k
+            entries. The first place of a row is never empty.
+        log_probabilities: [..., k], in nats, at `temperature`; -inf in an empty place.
         tail_log_probability: [...], log of the probability of all other entries; -inf where nothing is left.
         vocabulary: number of entries of the whole distribution.
         temperature: at which the probabilities were taken. They cannot be brought to another one later,
@@ -192,27 +193,6 @@ class TopK:
     def events(self) -> Tensor:
         """[..., k + 1] log-probabilities: the k entries, then the tail."""
         return torch.cat([self.log_probabilities, self.tail_log_probability.unsqueeze(-1)], dim=-1)
-
-    def gather_events(self, logits: Tensor) -> Tensor:
-        """Another model's logits over the same k + 1 events, [..., k + 1]: the tail's is a logsumexp.
-
-        `logits` are taken as they come, so divide by the temperature first.
-        """
-        # Not -inf but the lowest number: where the student's tail is all -inf, the gradient stays a number.
-        lowest = torch.finfo(logits.dtype).min
-        tail = logits.scatter(-1, self.indices, lowest).logsumexp(-1, keepdim=True)
-        tail = tail.masked_fill(tail < lowest / 2, -math.inf)
-        return torch.cat([logits.gather(-1, self.indices), tail], dim=-1)
-
-    def select(self, counted: Tensor) -> TopK:
-        """The rows where `counted`, a boolean mask of shape [...], is true."""
-        return TopK(
-            self.indices[counted],
-            self.log_probabilities[counted],
-            self.tail_log_probability[counted],
-            self.vocabulary,
-            self.temperature,
-        )
 
 
 def at_least_float32(x: Tensor) -> Tensor:

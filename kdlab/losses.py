@@ -19,10 +19,12 @@ from kdlab.arguments import (
     check_inputs,
     check_options,
     check_result,
+    check_same_temperature,
     check_vocabularies,
 )
 from kdlab.distributions import TopK, at_least_float32, check_temperature
-from kdlab.divergences import Divergence, make_divergence
+from kdlab.divergences import make_divergence
+from kdlab.sparse_divergence import sparse_divergence
 from kdlab.token_divergence import token_divergence
 
 
@@ -106,9 +108,8 @@ def distillation_loss(
         power = member.temperature_power if temperature_scaling else 0
         scale = (1 - ce_weight) * temperature**power * weight
         if isinstance(teacher_logits, TopK):
-            tokens = tokens + _sparse_divergence(
-                member, student_logits, teacher_logits, temperature, counted, scale
-            )
+            check_same_temperature(temperature, teacher_logits)
+            tokens = tokens + sparse_divergence(member, student_logits, teacher_logits, counted, scale)
         else:
             shorter = min(student_logits.shape[-1], teacher_logits.shape[-1])
             pair = student_logits[..., :shorter], teacher_logits[..., :shorter]
@@ -348,26 +349,6 @@ def _wide(logits: Tensor) -> torch.dtype:
     return torch.promote_types(logits.dtype, torch.float32)
 
 
-def _sparse_divergence(
-    member: Divergence,
-    student: Tensor,
-    teacher: TopK,
-    temperature: float,
-    counted: Tensor | None,
-    scale: float | Tensor,
-) -> Tensor:
-    """scale * D over the k entries and the tail, [batch, length]; 0 where a token does not count."""
-    if teacher.temperature != temperature:
-        raise ValueError(
-            f"temperature: got {temperature}, expected {teacher.temperature}, at which the teacher's "
-            "top-k probabilities were taken"
-        )
-    if counted is not None:
-        student, teacher = student[counted], teacher.select(counted)
-    events = teacher.gather_events(at_least_float32(student) / temperature)
-    return _put_back(token_divergence(member, events, teacher.events(), scale=scale), counted)
-
-
 def _cross_entropy(student: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
     """CE(labels, q) at T = 1 of each token, [batch, length]; 0 where a token does not count.
 
@@ -379,13 +360,6 @@ def _cross_entropy(student: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
         labels[counted].clamp(0, vocabulary - 1).long(),
         reduction="none",
     )
-    return _put_back(chosen, counted)
-
-
-def _put_back(chosen: Tensor, counted: Tensor | None) -> Tensor:
-    """The values of the tokens that count, in their places among those that do not."""
-    if counted is None:
-        return chosen
     return chosen.new_zeros(counted.shape).masked_scatter(counted, chosen)
 
 

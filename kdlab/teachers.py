@@ -7,13 +7,15 @@ that knows the truth - is the teacher's own business.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from kdlab.distributions import TopK
+from kdlab.cache import TeacherCache
+from kdlab.distributions import TopK, log_probabilities
+from kdlab.files import fingerprint, fingerprint_of_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,8 +32,8 @@ class Teacher(Protocol):
         """Logits (or log-probabilities) [batch, target length, vocabulary] without grad, or a `TopK` of them.
 
         `batch` holds input_ids, attention_mask [batch, source length], labels and decoder_input_ids
-        [batch, target length], as `kdlab.text.batches.collate` makes it. The tensor is the caller's own, to write
-        over.
+        [batch, target length], and may hold example_ids [batch], as `kdlab.text.batches.collate` makes it. The
+        tensor is the caller's own, to write over.
         """
         ...
 
@@ -64,6 +66,10 @@ class LiveTeacher:
         """Move the model, once the device of the student is known."""
         self.model.to(device)
         return self
+
+    def fingerprint(self) -> str:
+        """Of the weights."""
+        return fingerprint_of_weights(self.model)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
@@ -145,11 +151,143 @@ class PhrasebookTeacher:
             ]
 
 
+class CachedTeacher:
+    """A teacher that has answered already: its distributions are read from a cache, and no model runs.
+
+    Batches may hold any of the cached examples in any order. Each row says by its `example_ids` which one it is;
+    `kdlab.training.train` sees to that, with a cache built from `TrainingData.examples`.
+
+    Args:
+        cache: opened with what it is expected to be made from.
+
+    Raises:
+        ValueError: when called: a batch without example_ids, an id that the cache does not have, or a row whose
+            target is not as long as that example's.
+
+    It gives a `TopK` at the cache's temperature, on the device of the batch. Positions of padding hold one certain
+    entry, so that no row is empty.
+    """
+
+    def __init__(self, cache: TeacherCache):
+        self.cache = cache
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> TopK:
+        labels = batch["labels"]
+        if "example_ids" not in batch:
+            raise ValueError(
+                f"batch: got {', '.join(batch)}, expected example_ids too: give them to kdlab.text.batches.collate"
+            )
+        example_ids: list[int] = batch["example_ids"].tolist()
+        tokens = self.cache.read(example_ids)
+        lengths = torch.from_numpy(self.cache.lengths[example_ids])
+        self._check(labels, example_ids, lengths)
+        inside = torch.arange(labels.shape[1]) < lengths[:, None]
+        shape = (*labels.shape, tokens.indices.shape[-1])
+        indices = torch.full(shape, -1)
+        log_p = torch.full(shape, -math.inf)
+        tail = torch.full(labels.shape, -math.inf)
+        indices[..., 0], log_p[..., 0] = 0, 0.0
+        indices[inside], log_p[inside] = tokens.indices, tokens.log_probabilities
+        tail[inside] = tokens.tail_log_probability
+        device = labels.device
+        return TopK(
+            indices.to(device), log_p.to(device), tail.to(device), tokens.vocabulary, tokens.temperature
+        )
+
+    @staticmethod
+    def _check(labels: Tensor, example_ids: list[int], lengths: Tensor) -> None:
+        """Refuse rows that are not as long as the examples that they say they are."""
+        places = torch.arange(1, labels.shape[1] + 1, device=labels.device)
+        found = ((labels >= 0) * places).amax(1).cpu()
+        wrong = (found != lengths).nonzero()
+        if len(wrong):
+            row = int(wrong[0])
+            raise ValueError(
+                f"labels: got {found[row]} target tokens for example {example_ids[row]}, expected {lengths[row]} as in "
+                "the cache: its examples are others, or in another order"
+            )
+
+
+class EnsembleTeacher:
+    """The weighted mean of several teachers' probabilities: p(v) = SUM_i w_i p_i(v), in log space.
+
+    Args:
+        members: teachers that give whole distributions over one vocabulary.
+        weights: positive, one for each member; they are divided by their sum. None: all alike.
+
+    Raises:
+        ValueError: no members, or weights that do not fit. When called: a member that gives a `TopK`, or members
+            with vocabularies of different size.
+
+    The mean is taken at temperature 1; a loss at another temperature applies it to the mean, as it would to a single
+    teacher's logits.
+
+    >>> one, other = (lambda batch: torch.tensor([0.8, 0.2]).log()), (lambda batch: torch.tensor([0.4, 0.6]).log())
+    >>> EnsembleTeacher([one, other], weights=[3, 1])({}).exp()
+    tensor([0.7000, 0.3000])
+    """
+
+    def __init__(self, members: Sequence[Teacher], weights: Sequence[float] | None = None):
+        if not members:
+            raise ValueError("members: got none, expected at least one teacher")
+        weights = [1.0] * len(members) if weights is None else list(weights)
+        if len(weights) != len(members) or not all(0 < weight < math.inf for weight in weights):
+            raise ValueError(f"weights: got {weights}, expected {len(members)} positive numbers")
+        self.members = list(members)
+        self.weights = [weight / math.fsum(weights) for weight in weights]
+
+    def check_apart(self, student: nn.Module) -> None:
+        """Refuse a student that shares parameters with a member."""
+        for member in self.members:
+            _if_it_can(member, "check_apart", student)
+
+    def to(self, device: torch.device) -> EnsembleTeacher:
+        """Move the members that are models."""
+        for member in self.members:
+            _if_it_can(member, "to", device)
+        return self
+
+    def fingerprint(self) -> str:
+        """Of the members' own and the weights."""
+        own = []
+        for number, member in enumerate(self.members):
+            if not hasattr(member, "fingerprint"):
+                raise ValueError(
+                    f"members: number {number} is a {type(member).__name__}, expected one that has a fingerprint()"
+                )
+            own.append(member.fingerprint())
+        return fingerprint([self.weights, own])
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Tensor:
+        total: Tensor | None = None
+        for number, (member, weight) in enumerate(zip(self.members, self.weights, strict=True)):
+            logits = member(batch)
+            if not isinstance(logits, Tensor):
+                raise ValueError(
+                    f"members: number {number} gave a top-k signal, expected whole distributions"
+                )
+            if total is not None and logits.shape != total.shape:
+                raise ValueError(
+                    f"members: number {number} gave shape {tuple(logits.shape)}, expected {tuple(total.shape)} as "
+                    "from the first: all must have the same vocabulary"
+                )
+            # One after the other, so that two distributions exist at a time and not all of them.
+            share = log_probabilities(logits) + math.log(weight)
+            total = share if total is None else torch.logaddexp(total, share)
+        assert total is not None  # there is at least one member
+        return total
+
+
 def place_teacher(teacher: Teacher, student: nn.Module, device: torch.device) -> None:
     """Bring a teacher that is a model to the student's device, and refuse one that is part of the student."""
-    check: Callable[[nn.Module], None] | None = getattr(teacher, "check_apart", None)
-    if check is not None:
-        check(student)
-    move: Callable[[torch.device], Any] | None = getattr(teacher, "to", None)
-    if move is not None:
-        move(device)
+    _if_it_can(teacher, "check_apart", student)
+    _if_it_can(teacher, "to", device)
+
+
+def _if_it_can(teacher: Teacher, name: str, argument: Any) -> None:
+    """Call a method that only some teachers have."""
+    method = getattr(teacher, name, None)
+    if method is not None:
+        method(argument)

@@ -31,6 +31,11 @@ class TrainingData:
     train: Sequence[Example]
     validation: Sequence[Example]
 
+    @property
+    def examples(self) -> list[Example]:
+        """All that the teacher is asked about, in the order that `example_ids` count: what a cache is built from."""
+        return [*self.train, *self.validation]
+
 
 def train(
     model: PreTrainedModel,
@@ -63,7 +68,7 @@ def train(
         model,
         _arguments(recipe, folder / "checkpoints", seed),
         train_dataset=schedule,
-        eval_dataset=_Lists(data.validation, recipe),
+        eval_dataset=_ValidationBatches(data, recipe),
         data_collator=_Collator(data, model),
         teacher=teacher,
         loss=loss,
@@ -113,32 +118,32 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 class _Collator:
-    """Turns an item of the schedule, a list of example indices, into a batch."""
+    """Turns a list of example ids into a batch."""
 
     def __init__(self, data: TrainingData, model: PreTrainedModel):
-        self.data, self.config = data, model.config
+        self.examples, self.config = data.examples, model.config
 
-    def __call__(self, items: list[list[int] | list[Example]]) -> dict[str, torch.Tensor]:
-        (batch,) = items
-        examples = [self.data.train[item] if isinstance(item, int) else item for item in batch]
+    def __call__(self, items: list[list[int]]) -> dict[str, torch.Tensor]:
+        (example_ids,) = items
         return collate(
-            examples,
+            [self.examples[index] for index in example_ids],
             pad_token_id=self.config.pad_token_id,
             decoder_start_token_id=self.config.decoder_start_token_id,
+            example_ids=example_ids,
         )
 
 
-class _Lists(torch.utils.data.Dataset[list[Example]]):
-    """Validation examples in batches by length."""
+class _ValidationBatches(torch.utils.data.Dataset[list[int]]):
+    """Batches by length of the validation examples, whose ids come after those of the training examples."""
 
-    def __init__(self, examples: Sequence[Example], recipe: Recipe):
-        batches = by_length(example_lengths(examples), 2 * recipe.tokens_per_batch)
-        self.batches = [[examples[index] for index in batch] for batch in batches]
+    def __init__(self, data: TrainingData, recipe: Recipe):
+        batches = by_length(example_lengths(data.validation), 2 * recipe.tokens_per_batch)
+        self.batches = [[len(data.train) + index for index in batch] for batch in batches]
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> list[Example]:
+    def __getitem__(self, index: int) -> list[int]:
         return self.batches[index]
 
 

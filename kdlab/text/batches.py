@@ -67,19 +67,25 @@ def shift_right(
 
 
 def collate(
-    examples: Sequence[Example], *, pad_token_id: int, decoder_start_token_id: int, ignore_index: int = -100
+    examples: Sequence[Example],
+    *,
+    pad_token_id: int,
+    decoder_start_token_id: int,
+    ignore_index: int = -100,
+    example_ids: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
     """Pad examples to one batch of int64 tensors.
 
     Returns `input_ids` and `attention_mask` [batch, longest source]; `labels` (padded with `ignore_index`)
-    and `decoder_input_ids` [batch, longest target].
+    and `decoder_input_ids` [batch, longest target]; `example_ids` [batch] where they are given: which example of
+    the data each row is, for a teacher that has its answers in a cache.
 
     The mask comes from the lengths, not from a comparison with `pad_token_id`. There is no mask for the
     decoder: it is causal and its padding stands at the end, so no position that counts ever sees padding. (A
     mask made from `decoder_input_ids != pad_token_id` would drop position 0 wherever the start token is the
     pad token.)
 
-    Errors: ValueError for no examples, or an example with an empty side.
+    Errors: ValueError for no examples, an example with an empty side, or ids of another number than examples.
 
     >>> examples = [Example([5, 6, 1], [7, 1]), Example([5, 1], [8, 9, 1])]
     >>> batch = collate(examples, pad_token_id=0, decoder_start_token_id=0)
@@ -93,9 +99,13 @@ def collate(
     for position, example in enumerate(examples):
         if not example.source_ids or not example.target_ids:
             raise ValueError(f"examples: number {position} is {example}, expected ids on both sides")
+    if example_ids is not None and len(example_ids) != len(examples):
+        raise ValueError(
+            f"example_ids: got {len(example_ids)}, expected {len(examples)}, one for each example"
+        )
     sources = [example.source_ids for example in examples]
     labels = _padded([example.target_ids for example in examples], ignore_index)
-    return {
+    batch = {
         "input_ids": _padded(sources, pad_token_id),
         "attention_mask": _padded([[1] * len(ids) for ids in sources], 0),
         "labels": labels,
@@ -106,6 +116,9 @@ def collate(
             ignore_index=ignore_index,
         ),
     }
+    if example_ids is not None:
+        batch["example_ids"] = torch.tensor(example_ids, dtype=torch.int64)
+    return batch
 
 
 def by_length(lengths: Sequence[tuple[int, int]], tokens_per_batch: int) -> list[list[int]]:

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from kdlab.files import write_json
-from tests.bench import fused_memory, import_time, step_cost
+from tests.bench import fused_memory, import_time, step_cost, teacher_cache
 
-BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
-    "fused_memory": fused_memory.measure,
-    "import_time": import_time.measure,
-    "step_cost": step_cost.measure,
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "fused_memory": lambda options: fused_memory.measure(),
+    "import_time": lambda options: import_time.measure(),
+    "step_cost": lambda options: step_cost.measure(),
+    "teacher_cache": lambda options: teacher_cache.measure(options.teacher, options.data),
 }
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -24,7 +25,10 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
-    names = parser.parse_args().names or list(BENCHMARKS)
+    parser.add_argument("--teacher", metavar="FOLDER", help="teacher_cache: a trained teacher, with --data")
+    parser.add_argument("--data", metavar="FOLDER", help="teacher_cache: the parallel text of that teacher")
+    options = parser.parse_args()
+    names = options.names or list(BENCHMARKS)
     if unknown := set(names) - set(BENCHMARKS):
         parser.error(f"NAME: got {', '.join(sorted(unknown))}, expected some of {', '.join(BENCHMARKS)}")
     device = (
@@ -32,10 +36,11 @@ def main() -> None:
         if torch.cuda.is_available()
         else f"CPU, {torch.get_num_threads()} threads"
     )
+    given = " --teacher FOLDER --data FOLDER" if options.teacher else ""  # a path tells nobody else anything
     for name in names:
-        figures = BENCHMARKS[name]()
+        figures = BENCHMARKS[name](options)
         about = {
-            "command": f"python -m tests.bench {name}",
+            "command": f"python -m tests.bench {name}{given if name == 'teacher_cache' else ''}",
             "device": device,
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }

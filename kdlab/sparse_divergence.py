@@ -1,0 +1,126 @@
+"""The divergence from a top-k teacher: of two distributions over k + 1 events, its k entries and all the rest.
+
+The tail's logit is a logsumexp over nearly the whole vocabulary, and its gradient the softmax within the tail:
+
+    tail = logsumexp(z_v / T, v in the tail)        d tail / d z_v = softmax(z / T within the tail)_v / T
+
+So the gradient is made beside the value, block by block: the logits are read once, the gradient is written once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlab.distributions import TopK, at_least_float32
+from kdlab.divergences import Divergence, LogPair, may_hold
+from kdlab.token_divergence import BLOCK_ENTRIES
+
+
+def sparse_divergence(
+    divergence: Divergence,
+    student_logits: Tensor,
+    teacher: TopK,
+    counted: Tensor | None = None,
+    scale: float | Tensor = 1.0,
+) -> Tensor:
+    """scale * D(p, q) of every token over the events of `teacher`, at its temperature.
+
+    Args:
+        divergence: a member of the family, see `make_divergence`.
+        student_logits: [..., vocabulary]; the gradient comes back in their dtype.
+        teacher: its rows stand beside those of the student. An empty place is an event of probability 0 on both
+            sides.
+        counted: [...], boolean; where it is false the value and the gradient are 0, whatever the logits are.
+            None: all count.
+        scale: a number or a scalar tensor without grad.
+
+    Returns:
+        [...] in nats a token, float32 (float64 for float64 logits). Never above the divergence of the whole
+        distributions (data processing inequality).
+    """
+    value: Tensor = _SparseDivergence.apply(student_logits, teacher, divergence, counted, scale)  # type: ignore[no-untyped-call]
+    return value
+
+
+class _SparseDivergence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        student_logits: Tensor,
+        teacher: TopK,
+        divergence: Divergence,
+        counted: Tensor | None,
+        scale: float | Tensor,
+    ) -> Tensor:
+        logits, places, log_p = (_rows(x) for x in (student_logits, teacher.indices, teacher.events()))
+        temperature, half = teacher.temperature, logits.dtype == torch.float16
+        value = torch.empty(len(logits), dtype=at_least_float32(logits[:0]).dtype, device=logits.device)
+        gradient = None
+        if ctx.needs_input_grad[0]:
+            # Float32 for fp16, which flushes small entries before a loss scale lifts them.
+            gradient = torch.empty_like(logits, dtype=torch.float32 if half else None)
+        size = max(1, BLOCK_ENTRIES["cpu" if logits.is_cpu else "other"] // logits.shape[-1])
+        for start in range(0, len(logits), size):
+            rows = slice(start, start + size)
+            events = _Events(logits[rows], places[rows], temperature)
+            pair = LogPair(log_p[rows].to(value.dtype).log_softmax(1), events.logits.log_softmax(1))
+            value[rows] = divergence.value(pair) * scale
+            if gradient is not None:
+                gradient[rows] = events.back(divergence.logit_gradient(pair) * (scale / temperature))
+        if counted is not None:
+            left_out = (~counted).reshape(-1).nonzero().squeeze(1)
+            value.index_fill_(0, left_out, 0.0)
+            if gradient is not None:
+                gradient.index_fill_(0, left_out, 0.0)
+        if gradient is not None:
+            ctx.save_for_backward(gradient.view_as(student_logits))
+            ctx.student_dtype = student_logits.dtype
+        return value.view(student_logits.shape[:-1])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        if may_hold(upstream != 1):  # a sum leaves 1 here, and with it the gradient is as it should be
+            gradient = gradient * upstream.unsqueeze(-1)
+            # A token that weighs nothing sends nothing back, even where its own gradient is infinite.
+            gradient.masked_fill_((upstream == 0).unsqueeze(-1), 0.0)
+        return gradient.to(ctx.student_dtype), None, None, None, None
+
+
+class _Events:
+    """The student's logits over the events of some rows, and the way back from them to the vocabulary."""
+
+    def __init__(self, logits: Tensor, places: Tensor, temperature: float):
+        scaled = at_least_float32(logits)
+        if temperature != 1.0:
+            scaled = scaled / temperature
+        self.empty = places < 0
+        # An empty place points to its row's first entry, which the tail lacks anyway.
+        self.places = torch.where(self.empty, places[:, :1], places)
+        # Not -inf but the lowest number: a tail that has nothing stays free of NaN.
+        lowest = torch.finfo(scaled.dtype).min
+        rest = scaled.scatter(1, self.places, lowest)
+        self.share = rest.softmax(
+            1
+        )  # the largest share is 1 / SUM exp(z - max z): no second pass for the logsumexp
+        tail = rest.amax(1, keepdim=True) - self.share.amax(1, keepdim=True).log()
+        entries = scaled.gather(1, self.places).masked_fill(self.empty, -math.inf)
+        self.logits = torch.cat([entries, tail.masked_fill(tail < lowest / 2, -math.inf)], dim=1)
+
+    def back(self, slope: Tensor) -> Tensor:
+        """Gradient with respect to the events' logits -> to the vocabulary's; may be called once."""
+        entries, tail = slope[:, :-1].masked_fill(self.empty, 0.0), slope[:, -1:]
+        ruled_out = self.share == 0 if may_hold(tail.isinf()) else None
+        gradient = self.share.mul_(tail)
+        if ruled_out is not None:
+            gradient.masked_fill_(ruled_out, 0.0)  # 0 * inf is NaN
+        return gradient.scatter_(1, self.places, 0.0).scatter_add_(1, self.places, entries)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
