@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 RECORD = "export.json"
 # What must be installed to export and, a part of it, to run.
-PACKAGES = {"ctranslate2": ("ctranslate2",), "onnx": ("onnx", "onnxruntime", "onnxscript")}
-ACTIVATIONS = ("relu", "gelu", "silu", "swish")
+PACKAGES = {"ctranslate2": ("ctranslate2",), "onnx": ("onnx", "onnxruntime")}
+ACTIVATIONS = ("relu", "silu", "swish")  # the last two are one
 SUPPRESSED = -1e4  # the bias of a token that no translation holds; finite, so that no arithmetic makes NaN of it
 # float32 in another order of summation: differences of logits up to 20 are some 1e-5.
 TOLERANCE = 1e-3
@@ -142,6 +142,21 @@ def output_bias(model: MarianMTModel) -> torch.Tensor:
     return bias
 
 
+def decoder_facts(model: MarianMTModel) -> dict[str, int]:
+    """Token ids and sizes that whoever runs an export needs to know."""
+    config = model.config
+    return {
+        "decoder_start_token_id": config.decoder_start_token_id,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+        "vocabulary": config.vocab_size,
+        "positions": config.max_position_embeddings,
+        "decoder_layers": config.decoder_layers,
+        "heads": config.decoder_attention_heads,
+        "head_size": config.d_model // config.decoder_attention_heads,
+    }
+
+
 def probe(model: MarianMTModel, rows: int = 4, length: int = 12) -> tuple[list[list[int]], list[list[int]]]:
     """Sources of many lengths and targets of one, as random token ids, to compare an export with the model on.
 
@@ -199,18 +214,10 @@ def _record(model: MarianMTModel, to: str, int8: bool) -> dict[str, Any]:
 
     from kdlab import __version__
 
-    config = model.config
     return {
         "runtime": to,
         "int8": int8,
-        "decoder_start_token_id": config.decoder_start_token_id,
-        "eos_token_id": config.eos_token_id,
-        "pad_token_id": config.pad_token_id,
-        "vocabulary": config.vocab_size,
-        "positions": config.max_position_embeddings,
-        "decoder_layers": config.decoder_layers,
-        "heads": config.decoder_attention_heads,
-        "head_size": config.d_model // config.decoder_attention_heads,
+        **decoder_facts(model),
         "versions": {"kdlab": __version__, **{name: version(name) for name in ("torch", *PACKAGES[to])}},
     }
 

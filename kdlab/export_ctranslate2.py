@@ -54,9 +54,7 @@ def specification(model: MarianMTModel) -> Any:
     from ctranslate2.specs.common_spec import Activation
 
     config = model.config
-    activation = {"relu": Activation.RELU, "gelu": Activation.GELU}.get(
-        config.activation_function, Activation.SWISH
-    )
+    activation = Activation.RELU if config.activation_function == "relu" else Activation.SWISH
     encoder = TransformerEncoderSpec(
         config.encoder_layers, config.encoder_attention_heads, pre_norm=False, activation=activation
     )

@@ -39,13 +39,13 @@ def load_exported(folder: str | Path, threads: int = 0) -> Runtime:
     require_packages(record["runtime"])
     return {"ctranslate2": CTranslate2Model, "onnx": OnnxModel}[record["runtime"]](folder, record, threads)
 
+# CTranslate2's beam search ends when PATIENCE * num_beams translations have ended, transformers' when no longer one can
+# win any more. Of 1,000 sentences (Multi30k, a trained teacher, 4 beams) 962 are the same at 1, its default, 995 at 2.
+PATIENCE = 2.0
+
 
 class CTranslate2Model:
-    """Greedy and beam search by CTranslate2, on the CPU.
-
-    Its beam search is its own: it ends when `num_beams` translations have ended, where transformers goes on while
-    a longer one could still win.
-    """
+    """Greedy and beam search by CTranslate2, on the CPU; its beam search differs a little from transformers'."""
 
     def __init__(self, folder: Path, record: dict[str, Any], threads: int = 0):
         import ctranslate2
@@ -64,6 +64,7 @@ class CTranslate2Model:
             max_decoding_length=_limit(sources, self.record),
             min_decoding_length=0,  # its default of 1 forbids the empty translation, which transformers allows
             max_input_length=0,
+            patience=PATIENCE,
             return_end_token=True,
         )
         return [[self.ids[token] for token in result.hypotheses[0]] for result in results]
@@ -74,8 +75,8 @@ class OnnxModel:
 
     def __init__(self, folder: Path, record: dict[str, Any], threads: int = 0):
         self.record = record
-        self.encoder = onnx_session(folder / "encoder.onnx", threads)
-        self.decoder = onnx_session(folder / "decoder.onnx", threads)
+        self.encoder = _onnx_session(folder / "encoder.onnx", threads)
+        self.decoder = _onnx_session(folder / "decoder.onnx", threads)
 
     def search_batch(self, sources: Sequence[Sequence[int]], search: Search) -> list[list[int]]:
         """Target ids of each source, as `kdlab.generation.search_batch`."""
@@ -115,7 +116,7 @@ class OnnxModel:
         return logits  # type: ignore[no-any-return]
 
 
-def onnx_session(path: Path, threads: int = 0) -> Any:
+def _onnx_session(path: Path, threads: int = 0) -> Any:
     """An onnxruntime session on the CPU, quiet."""
     import onnxruntime
 
