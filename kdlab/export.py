@@ -25,7 +25,9 @@ RECORD = "export.json"
 # What must be installed to export and, a part of it, to run.
 PACKAGES = {"ctranslate2": ("ctranslate2",), "onnx": ("onnx", "onnxruntime")}
 ACTIVATIONS = ("relu", "silu", "swish")  # the last two are one
-SUPPRESSED = -1e4  # the bias of a token that no translation holds; finite, so that no arithmetic makes NaN of it
+SUPPRESSED = (
+    -1e4
+)  # the bias of a token that no translation holds; finite, so that no arithmetic makes NaN of it
 # float32 in another order of summation: differences of logits up to 20 are some 1e-5.
 TOLERANCE = 1e-3
 
@@ -98,10 +100,16 @@ def check_kind(model: Any, tokenizer: Any) -> None:
     from transformers import MarianMTModel
 
     if not isinstance(model, MarianMTModel):
-        raise ValueError(f"model: got a {type(model).__name__}, expected a MarianMTModel, such as new_model makes")
+        raise ValueError(
+            f"model: got a {type(model).__name__}, expected a MarianMTModel, such as new_model makes"
+        )
     config, generation = model.config, model.generation_config
     pad = config.pad_token_id
-    tied = model.lm_head.weight is model.model.decoder.embed_tokens.weight is model.model.encoder.embed_tokens.weight
+    tied = (
+        model.lm_head.weight
+        is model.model.decoder.embed_tokens.weight
+        is model.model.encoder.embed_tokens.weight
+    )
     for name, got, wanted in (
         ("one embedding for source, target and output", tied, True),
         ("decoder_start_token_id", config.decoder_start_token_id, pad),
@@ -112,7 +120,9 @@ def check_kind(model: Any, tokenizer: Any) -> None:
         ("vocab_size", config.vocab_size, len(tokenizer)),
     ):
         if got != wanted:
-            raise ValueError(f"model: got {name} {got!r}, expected {wanted!r}, as in the models that new_model makes")
+            raise ValueError(
+                f"model: got {name} {got!r}, expected {wanted!r}, as in the models that new_model makes"
+            )
     if config.activation_function not in ACTIVATIONS:
         raise ValueError(
             f"model: got activation_function {config.activation_function!r}, expected one of {', '.join(ACTIVATIONS)}"

@@ -95,7 +95,11 @@ def difference_from(model: MarianMTModel, tokens: list[str], folder: Path) -> fl
 
 
 def _save(
-    model: MarianMTModel, tokens: list[str], tokenizer: PreTrainedTokenizerBase, folder: Path, quantization: str
+    model: MarianMTModel,
+    tokens: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    quantization: str,
 ) -> None:
     spec = specification(model)
     spec.register_source_vocabulary(tokens)

@@ -39,6 +39,7 @@ def load_exported(folder: str | Path, threads: int = 0) -> Runtime:
     require_packages(record["runtime"])
     return {"ctranslate2": CTranslate2Model, "onnx": OnnxModel}[record["runtime"]](folder, record, threads)
 
+
 # CTranslate2's beam search ends when PATIENCE * num_beams translations have ended, transformers' when no longer one can
 # win any more. Of 1,000 sentences (Multi30k, a trained teacher, 4 beams) 962 are the same at 1, its default, 995 at 2.
 PATIENCE = 2.0
@@ -85,9 +86,7 @@ class OnnxModel:
             raise ValueError(
                 f"num_beams: got {search.num_beams}, expected 1: an ONNX export is decoded greedily"
             )
-        start, eos, pad = (
-            self.record[f"{name}_token_id"] for name in ("decoder_start", "eos", "pad")
-        )
+        start, eos, pad = (self.record[f"{name}_token_id"] for name in ("decoder_start", "eos", "pad"))
         state = self.encode(sources)
         token = np.full((len(sources), 1), start, dtype=np.int64)
         chosen: list[NDArray[np.int64]] = []

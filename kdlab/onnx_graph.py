@@ -175,12 +175,15 @@ def _attend(
 
 def _feed_forward(graph: Graph, hidden: str, name: str, layer: Any, activation: str) -> str:
     inner = _linear(graph, hidden, f"{name}.fc1", layer.fc1.weight, layer.fc1.bias)
-    if activation == "relu":
-        inner = graph.add("Relu", inner)
-    else:  # silu, also called swish
-        inner = graph.add("Mul", inner, graph.add("Sigmoid", inner))
+    inner = _activate(graph, inner, activation)
     outer = _linear(graph, inner, f"{name}.fc2", layer.fc2.weight, layer.fc2.bias)
     return _add_and_norm(graph, hidden, outer, f"{name}.final", layer.final_layer_norm)
+
+
+def _activate(graph: Graph, inner: str, activation: str) -> str:
+    if activation == "relu":
+        return graph.add("Relu", inner)
+    return graph.add("Mul", inner, graph.add("Sigmoid", inner))  # silu, also called swish
 
 
 def _linear(graph: Graph, hidden: str, name: str, weight: Any, bias: Any) -> str:
