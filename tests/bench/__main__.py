@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import platform
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kdlab.files import write_json
-from tests.bench import import_time, step_cost
+from tests.bench import export, import_time, step_cost
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "import_time": import_time.measure,
@@ -22,17 +23,22 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
-    names = parser.parse_args().names or list(BENCHMARKS)
-    if unknown := set(names) - set(BENCHMARKS):
-        parser.error(f"NAME: got {', '.join(sorted(unknown))}, expected some of {', '.join(BENCHMARKS)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all), export"
+    )
+    export.add_arguments(parser)
+    chosen = parser.parse_args()
+    benchmarks = {**BENCHMARKS, "export": partial(export.measure_chosen, chosen)}
+    names = chosen.names or list(BENCHMARKS)  # the export's needs models
+    if unknown := set(names) - set(benchmarks):
+        parser.error(f"NAME: got {', '.join(sorted(unknown))}, expected some of {', '.join(benchmarks)}")
     device = (
         torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"CPU, {torch.get_num_threads()} threads"
     )
     for name in names:
-        figures = BENCHMARKS[name]()
+        figures = benchmarks[name]()
         about = {
             "command": f"python -m tests.bench {name}",
             "device": device,
