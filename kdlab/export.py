@@ -19,7 +19,7 @@ import torch
 from kdlab.files import process_part, read_json, write_json
 
 if TYPE_CHECKING:
-    from transformers import MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import MarianMTModel, PreTrainedTokenizerBase
 
 RECORD = "export.json"
 # What must be installed to export and, a part of it, to run.
@@ -33,7 +33,7 @@ TOLERANCE = 1e-3
 
 
 def export_model(
-    model: PreTrainedModel,
+    model: MarianMTModel,
     tokenizer: PreTrainedTokenizerBase,
     to: str,
     out: str | Path,
@@ -61,7 +61,7 @@ def export_model(
         ValueError for an unknown `to`, a missing package (it says which extra to install), a model of another
         kind, an `out` that holds other things, and an export that differs from the model.
 
-    >>> export_model(None, None, "tflite", "phone")
+    >>> export_model(..., ..., "tflite", "phone")
     Traceback (most recent call last):
     ValueError: to: got 'tflite', expected 'ctranslate2' or 'onnx'
     """
@@ -152,7 +152,7 @@ def output_bias(model: MarianMTModel) -> torch.Tensor:
     return bias
 
 
-def decoder_facts(model: MarianMTModel) -> dict[str, int]:
+def decoder_facts(model: MarianMTModel) -> dict[str, Any]:
     """Token ids and sizes that whoever runs an export needs to know."""
     config = model.config
     return {
@@ -182,7 +182,8 @@ def probe(model: MarianMTModel, rows: int = 4, length: int = 12) -> tuple[list[l
     def draw(tokens: int) -> list[int]:
         return [usual[i] for i in torch.randint(len(usual), (tokens,), generator=generator).tolist()]
 
-    sources = [[*draw(1 + row * length // 2), model.config.eos_token_id] for row in range(rows)]
+    eos: Any = model.config.eos_token_id
+    sources = [[*draw(1 + row * length // 2), eos] for row in range(rows)]
     return sources, [draw(length) for _ in range(rows)]
 
 
@@ -213,9 +214,9 @@ def check_difference(difference: float, to: str) -> None:
 
 def _reference(model: MarianMTModel) -> MarianMTModel:
     """A copy on the CPU, in float32 and eval mode, with attention in plain operations."""
-    model = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).eval()
-    model.set_attn_implementation("eager")
-    return model
+    own: Any = copy.deepcopy(model)
+    own.set_attn_implementation("eager")
+    return own.to(device="cpu", dtype=torch.float32).eval()  # type: ignore[no-any-return]
 
 
 def _record(model: MarianMTModel, to: str, int8: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kdlab.export import check_difference, output_bias, probe, reference_logits
+from kdlab.export import check_difference, decoder_facts, output_bias, probe, reference_logits
 from kdlab.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -101,11 +101,11 @@ def _save(
     folder: Path,
     quantization: str,
 ) -> None:
-    spec = specification(model)
+    spec, config = specification(model), decoder_facts(model)
     spec.register_source_vocabulary(tokens)
     spec.register_target_vocabulary(tokens)
-    spec.config.decoder_start_token = tokens[model.config.decoder_start_token_id]
-    spec.config.eos_token = tokens[model.config.eos_token_id]
+    spec.config.decoder_start_token = tokens[config["decoder_start_token_id"]]
+    spec.config.eos_token = tokens[config["eos_token_id"]]
     spec.config.unk_token = tokenizer.unk_token
     spec.config.add_source_eos = False  # our sources end in eos already
     spec.config.layer_norm_epsilon = LAYER_NORM_EPSILON

@@ -37,7 +37,8 @@ def load_exported(folder: str | Path, threads: int = 0) -> Runtime:
         )
     record = read_json(folder / RECORD) or {}
     require_packages(record["runtime"])
-    return {"ctranslate2": CTranslate2Model, "onnx": OnnxModel}[record["runtime"]](folder, record, threads)
+    kind = OnnxModel if record["runtime"] == "onnx" else CTranslate2Model
+    return kind(folder, record, threads)
 
 
 # CTranslate2's beam search ends when PATIENCE * num_beams translations have ended, transformers' when no longer one can
@@ -68,7 +69,9 @@ class CTranslate2Model:
             patience=PATIENCE,
             return_end_token=True,
         )
-        return [[self.ids[token] for token in result.hypotheses[0]] for result in results]
+        # For a source of eos alone the runtime returns nothing at all: an empty translation, which is ended.
+        eos = [self.record["eos_token_id"]]
+        return [[self.ids[token] for token in result.hypotheses[0]] or eos for result in results]
 
 
 class OnnxModel:

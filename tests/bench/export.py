@@ -3,8 +3,9 @@
 `python -m tests.bench export --teacher DIR --student DIR --sources FILE --references FILE`: the student is one of
 `make distill`, such as build/distill/distilled; without files the sentences are the phrasebook's.
 
-Times are from token ids to token ids, greedy, a sentence at a time. The systems take turns sentence by sentence, so
-that a machine that slows down slows all of them. BLEU is of the same greedy translations, of all sentences.
+Times are from token ids to token ids, greedy, a sentence at a time: on the clock, and of the processor (`cpu_ms_p50`),
+which other work on the machine disturbs less. The systems take turns sentence by sentence, so that a machine that
+slows down slows all of them. BLEU is of the same greedy translations, of all sentences.
 """
 
 from __future__ import annotations
@@ -76,10 +77,12 @@ def measure(teacher: str, student: str, pairs: Sequence[tuple[str, str]]) -> dic
     figures = {}
     for name, translated in found.items():
         lines = [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in translated]
-        centiles = statistics.quantiles(times[name][WARM_UP:], n=20)
+        clock, processor = zip(*times[name][WARM_UP:], strict=True)
+        centiles = statistics.quantiles(clock, n=20)
         figures[name] = {
             "ms_p50": round(centiles[9], 3),
             "ms_p95": round(centiles[18], 3),
+            "cpu_ms_p50": round(statistics.median(processor), 3),
             "bytes": size[name],
             "bleu": translation_quality(lines, [reference for _, reference in pairs], resamples=2)["bleu"],
             "same_as_student": sum(map(list.__eq__, translated, found["student float32"])),
@@ -90,15 +93,15 @@ def measure(teacher: str, student: str, pairs: Sequence[tuple[str, str]]) -> dic
 
 def _translate(
     systems: dict[str, Any], sources: Sequence[Sequence[int]]
-) -> tuple[dict[str, list[list[int]]], dict[str, list[float]]]:
-    """Target ids and milliseconds of every sentence by every system."""
+) -> tuple[dict[str, list[list[int]]], dict[str, list[tuple[float, float]]]]:
+    """Target ids of every sentence by every system, and milliseconds on the clock and of the processor."""
     found: dict[str, list[list[int]]] = {name: [] for name in systems}
-    times: dict[str, list[float]] = {name: [] for name in systems}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in systems}
     for ids in sources:
         for name, model in systems.items():
-            start = time.perf_counter()
+            clock, processor = time.perf_counter(), time.process_time()
             found[name] += search_batch(model, [ids], Search())
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append((1e3 * (time.perf_counter() - clock), 1e3 * (time.process_time() - processor)))
     return found, times
 
 
