@@ -19,7 +19,7 @@ import torch
 from kdlab.files import process_part, read_json, write_json
 
 if TYPE_CHECKING:
-    from transformers import MarianMTModel, PreTrainedTokenizerBase
+    from transformers import MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
 RECORD = "export.json"
 # What must be installed to export and, a part of it, to run.
@@ -33,7 +33,7 @@ TOLERANCE = 1e-3
 
 
 def export_model(
-    model: MarianMTModel,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     to: str,
     out: str | Path,
@@ -66,19 +66,18 @@ def export_model(
     ValueError: to: got 'tflite', expected 'ctranslate2' or 'onnx'
     """
     require_packages(to)
-    check_kind(model, tokenizer)
+    marian = _reference(check_kind(model, tokenizer))
     out = Path(out).resolve()
     check_out(out)
-    model = _reference(model)
     with _whole_or_nothing(out) as part:
         if to == "ctranslate2":
             from kdlab.export_ctranslate2 import write_ctranslate2 as write
         else:
             from kdlab.export_onnx import write_onnx as write
-        differences = write(model, tokenizer, part, int8=int8)
+        differences = write(marian, tokenizer, part, int8=int8)
         size = sum(path.stat().st_size for path in part.iterdir())
         tokenizer.save_pretrained(part)
-        record = {**_record(model, to, int8), "bytes": size, **differences}
+        record = {**_record(marian, to, int8), "bytes": size, **differences}
         write_json(part / RECORD, record)
     return record
 
@@ -95,8 +94,8 @@ def require_packages(to: str) -> None:
         )
 
 
-def check_kind(model: Any, tokenizer: Any) -> None:
-    """Refuse what the exports would get wrong in silence: they are written for the models of `new_model`."""
+def check_kind(model: Any, tokenizer: Any) -> MarianMTModel:
+    """Return the model, or refuse what the exports, written for those of `new_model`, would get wrong in silence."""
     from transformers import MarianMTModel
 
     if not isinstance(model, MarianMTModel):
@@ -127,6 +126,7 @@ def check_kind(model: Any, tokenizer: Any) -> None:
         raise ValueError(
             f"model: got activation_function {config.activation_function!r}, expected one of {', '.join(ACTIVATIONS)}"
         )
+    return model
 
 
 def check_out(out: Path) -> None:
