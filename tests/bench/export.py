@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,14 @@ def measure(teacher: str, student: str, pairs: Sequence[tuple[str, str]]) -> dic
             "same_as_student": sum(map(list.__eq__, translated, found["student float32"])),
         }
     parameters = {name.split()[0]: count_parameters(systems[name]) for name in folders}
-    return {"sentences": len(pairs), "threads": 1, "parameters": parameters, "systems": figures}
+    runtimes = {name: version(name) for name in ("transformers", "ctranslate2", "onnxruntime")}
+    return {
+        "sentences": len(pairs),
+        "threads": 1,
+        "parameters": parameters,
+        "runtimes": runtimes,
+        "systems": figures,
+    }
 
 
 def _translate(
