@@ -1,4 +1,4 @@
-"""`kdlab distill` and `kdlab translate`."""
+"""`kdlab distill`, `kdlab translate` and `kdlab export`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 REPORT = "report.json"
 RUN = "run.json"
@@ -81,15 +84,53 @@ def translate(chosen: argparse.Namespace) -> int:
     import torch
 
     from kdlab.experiment import load_model
-    from kdlab.generation import Search
+    from kdlab.export import is_exported
+    from kdlab.exported import OnnxModel, load_exported
+    from kdlab.generation import Runtime, Search
     from kdlab.generation import translate as translate_lines
     from kdlab.text.tokenizers import load_tokenizer
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, tokenizer = load_model(chosen.model, device), load_tokenizer(chosen.model)
+    model: Runtime | PreTrainedModel
+    if is_exported(Path(chosen.model)):
+        model = load_exported(chosen.model)
+    else:
+        model = load_model(chosen.model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    beams = chosen.beams or (1 if isinstance(model, OnnxModel) else 4)
+    tokenizer = load_tokenizer(chosen.model)
     lines = chosen.sentence or [line.rstrip("\n") for line in sys.stdin]
-    for line in translate_lines(model, tokenizer, lines, Search(num_beams=chosen.beams), "translating"):
+    for line in translate_lines(model, tokenizer, lines, Search(num_beams=beams), "translating"):
         print(line)
+    return 0
+
+
+def export(chosen: argparse.Namespace) -> int:
+    """kdlab export."""
+    _quiet()
+    import torch
+
+    from kdlab.experiment import load_model
+    from kdlab.export import RECORD, check_out, export_model, is_exported, require_packages
+    from kdlab.text.tokenizers import load_tokenizer
+
+    require_packages(chosen.to)
+    model = Path(chosen.model)
+    out = Path(
+        chosen.out or model.with_name(f"{model.resolve().name}-{chosen.to}{'-int8' if chosen.int8 else ''}")
+    )
+    check_out(out)  # before the model is read
+    if is_exported(model):
+        raise ValueError(
+            f"--model: got {model}, which is an export, expected the model that it was made from"
+        )
+    record = export_model(
+        load_model(chosen.model, torch.device("cpu")),
+        load_tokenizer(chosen.model),
+        chosen.to,
+        out,
+        int8=chosen.int8,
+    )
+    print(f"{out}: {record['bytes'] / 1e6:.2f} MB, {RECORD} says more. To try it:")
+    print(shlex.join(["kdlab", "translate", "--model", str(out), "..."]))
     return 0
 
 
@@ -157,13 +198,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=translate)
     command.add_argument(
-        "--model", required=True, metavar="DIR", help="a model folder, such as build/distill/distilled"
+        "--model",
+        required=True,
+        metavar="DIR",
+        help="a model folder, such as build/distill/distilled, or one that `kdlab export` wrote",
     )
     command.add_argument(
-        "--beams", type=_positive, default=4, help="width of the beam; 1 is greedy (default: 4)"
+        "--beams",
+        type=_positive,
+        help="width of the beam; 1 is greedy, and the only one for ONNX (default: 4; ONNX: 1)",
     )
     command.add_argument(
         "sentence", nargs="*", help="sentences; none: read standard input, a sentence a line"
+    )
+
+    command = commands.add_parser(
+        "export",
+        help="write a model for CTranslate2 or ONNX",
+        description="Writes a trained model for another runtime, checks it against the model and keeps it only if "
+        "they agree. Needs the extra `deploy`.",
+    )
+    command.set_defaults(run=export)
+    command.add_argument(
+        "--model", required=True, metavar="DIR", help="a model folder, such as build/distill/distilled"
+    )
+    command.add_argument(
+        "--to",
+        required=True,
+        choices=["ctranslate2", "onnx"],
+        help="ctranslate2: for a CPU, greedy and beam search; onnx: for onnxruntime, on phones and pages too, greedy",
+    )
+    command.add_argument(
+        "--int8", action="store_true", help="8-bit weights: a quarter of the size, a little less exact"
+    )
+    command.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where it goes; an older export in it is replaced (default: DIR-ctranslate2 and so on, beside the model)",
     )
     return parser
 

@@ -25,9 +25,14 @@ def write_json(path: Path, content: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = process_part(path)
     part.write_text(text, encoding="utf-8")
     part.replace(path)
+
+
+def process_part(path: Path) -> Path:
+    """Where this process writes what is to become `path`: beside it, so that the last step is a rename."""
+    return path.with_name(f"{path.name}.{os.getpid()}.part")
 
 
 def cache_folder() -> Path:

@@ -1,11 +1,14 @@
-"""Translate many sentences: batches by length, beam search or sampling by transformers, results in order."""
+"""Translate many sentences: batches by length, beam search or sampling by transformers, results in order.
+
+Another runtime than transformers, such as that of an exported model, takes part as a `Runtime`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
@@ -42,13 +45,31 @@ class Search:
             raise ValueError(f"sample: got True with num_beams={self.num_beams}, expected num_beams=1")
 
 
-def length_limit(source_length: int) -> int:
-    """The most target tokens (with eos) that a translation of so many source tokens may take."""
-    return 2 * source_length + 10
+@runtime_checkable
+class Runtime(Protocol):
+    """A model that another runtime runs: it looks for the translations of one batch by itself."""
+
+    def search_batch(self, sources: Sequence[Sequence[int]], search: Search) -> list[list[int]]:
+        """Target ids of each source, as `search_batch` returns them."""
+        ...
+
+
+def length_limit(source_length: int, positions: int | None = None) -> int:
+    """The most target tokens (with eos) that a translation of so many source tokens may take.
+
+    Args:
+        source_length: of the longest source in the batch, with eos.
+        positions: how many the decoder has, if there is an end to them; the start token takes the first.
+
+    >>> length_limit(20), length_limit(20, positions=32)
+    (50, 31)
+    """
+    limit = 2 * source_length + 10
+    return limit if positions is None else min(limit, positions - 1)
 
 
 def generate(
-    model: PreTrainedModel,
+    model: PreTrainedModel | Runtime,
     sources: Sequence[Sequence[int]],
     search: Search,
     description: str = "translating",
@@ -58,7 +79,7 @@ def generate(
     """Yield, batch by batch (long sentences first), the target ids of some of the sources.
 
     Args:
-        model: encoder-decoder, on its device; put into eval mode.
+        model: encoder-decoder, on its device, put into eval mode; or a model of another runtime.
         sources: token ids that end in eos.
         search: beam, greedy or sampling.
         description: for the progress bar.
@@ -69,19 +90,18 @@ def generate(
         {index in `sources`: target ids}. Ids end in eos, unless the length limit cut them: those that do not
         are unfinished.
     """
-    model.eval()
     lengths = [(len(ids), 1) for ids in sources]
     budget = max(search.tokens_per_batch // search.num_beams, max((n for n, _ in lengths), default=1))
     with progress_bar(len(sources), description, "sentences") as bar:
         for number, batch in enumerate(by_length(lengths, budget)):
             if not all(index in done for index in batch):
-                targets = _search(model, [sources[index] for index in batch], search, number)
+                targets = search_batch(model, [sources[index] for index in batch], search, number)
                 yield dict(zip(batch, targets, strict=True))
             bar.update(len(batch))
 
 
 def translate(
-    model: PreTrainedModel,
+    model: PreTrainedModel | Runtime,
     tokenizer: PreTrainedTokenizerBase,
     lines: Sequence[str],
     search: Search,
@@ -111,10 +131,20 @@ def _seeded(search: Search, batch: int, device: torch.device) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _search(
-    model: PreTrainedModel, sources: Sequence[Sequence[int]], search: Search, number: int
+def search_batch(
+    model: PreTrainedModel | Runtime, sources: Sequence[Sequence[int]], search: Search, number: int = 0
 ) -> list[list[int]]:
-    """Target ids of one batch of sources."""
+    """Target ids of one batch of sources, in their order; they end in eos unless the length limit cut them.
+
+    Args:
+        model: encoder-decoder, put into eval mode; or a model of another runtime.
+        sources: token ids that end in eos.
+        search: beam, greedy or sampling.
+        number: of the batch, which the seed of the sampling is made from.
+    """
+    if isinstance(model, Runtime):
+        return model.search_batch(sources, search)
+    model.eval()
     device = next(model.parameters()).device
     pad, eos = model.generation_config.pad_token_id, model.generation_config.eos_token_id
     longest = max(len(ids) for ids in sources)
@@ -123,18 +153,17 @@ def _search(
     options: dict[str, Any] = {"do_sample": search.sample, "num_beams": search.num_beams}
     if search.sample:
         options |= {"temperature": search.temperature, "top_k": 0}
-    limit = length_limit(longest)
-    positions = getattr(model.config, "max_position_embeddings", limit + 1)
+    limit = length_limit(longest, getattr(model.config, "max_position_embeddings", None))
     with _seeded(search, number, device):
         outputs: torch.Tensor = model.generate(  # type: ignore[operator]
             input_ids=input_ids.to(device),
             attention_mask=mask.to(device),
-            max_length=min(limit + 1, positions),
+            max_length=limit + 1,  # with the start token
             **options,
         )
-    return [_trim(row, eos) for row in outputs[:, 1:].tolist()]  # without the start token
+    return [cut_after_eos(row, eos) for row in outputs[:, 1:].tolist()]  # without the start token
 
 
-def _trim(ids: list[int], eos: int) -> list[int]:
+def cut_after_eos(ids: list[int], eos: int) -> list[int]:
     """Cut after the first eos: what follows is the padding of the batch."""
     return ids[: ids.index(eos) + 1] if eos in ids else ids

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from kdlab.files import write_json
-from tests.bench import fused_memory, import_time, step_cost, teacher_cache
+from tests.bench import export, fused_memory, import_time, step_cost, teacher_cache
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "fused_memory": lambda options: fused_memory.measure(),
@@ -24,13 +24,16 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--teacher", metavar="FOLDER", help="teacher_cache: a trained teacher, with --data")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all), export"
+    )
     parser.add_argument("--data", metavar="FOLDER", help="teacher_cache: the parallel text of that teacher")
+    export.add_arguments(parser)
     options = parser.parse_args()
-    names = options.names or list(BENCHMARKS)
-    if unknown := set(names) - set(BENCHMARKS):
-        parser.error(f"NAME: got {', '.join(sorted(unknown))}, expected some of {', '.join(BENCHMARKS)}")
+    benchmarks = {**BENCHMARKS, "export": export.measure_chosen}
+    names = options.names or list(BENCHMARKS)  # the export's needs models
+    if unknown := set(names) - set(benchmarks):
+        parser.error(f"NAME: got {', '.join(sorted(unknown))}, expected some of {', '.join(benchmarks)}")
     device = (
         torch.cuda.get_device_name()
         if torch.cuda.is_available()
@@ -38,7 +41,7 @@ def main() -> None:
     )
     given = " --teacher FOLDER --data FOLDER" if options.teacher else ""  # a path tells nobody else anything
     for name in names:
-        figures = BENCHMARKS[name](options)
+        figures = benchmarks[name](options)
         about = {
             "command": f"python -m tests.bench {name}{given if name == 'teacher_cache' else ''}",
             "device": device,
