@@ -23,7 +23,7 @@ def with_tables(readme: str) -> str:
         assert results is not None, f"README.md: results/{found[1]}.json is not there"
         return f"<!-- {found[1]} -->\n{table(results)}\n<!-- end -->"
 
-    return re.sub(r"<!-- (\w+) -->\n(?:.*?\n)?<!-- end -->", block, readme, flags=re.DOTALL)
+    return re.sub(r"<!-- (\w+) -->\n(?:.*?\n)??<!-- end -->", block, readme, flags=re.DOTALL)
 
 
 def table(results: Mapping[str, Any]) -> str:
