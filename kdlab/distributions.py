@@ -197,7 +197,15 @@ class TopK:
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Cast half-precision tensors to float32 and leave wider ones as they are."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(wide_dtype(x))
+
+
+def wide_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """The widest type among them, float32 at least."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = dtype if tensor is None else torch.promote_types(dtype, tensor.dtype)
+    return dtype
 
 
 def check_logits(name: str, logits: Tensor) -> None:

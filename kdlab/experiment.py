@@ -87,6 +87,8 @@ class Experiment:
         self.teacher, self.tokenizer, self.teacher_record = get_teacher(
             self.settings, self.profile, self.task, self.device
         )
+        # What the teacher's translations depend on; read once, since hashing a large model's weights takes seconds.
+        self.decoder = fingerprint_of_weights(self.teacher), self.teacher.generation_config.to_dict()
         corpus = self.task.corpus
         references = [encode_pairs(self.tokenizer, text) for text in (corpus.train, corpus.validation)]
         self.train_student("baseline", TrainingData(*references), distil=False)
@@ -114,8 +116,7 @@ class Experiment:
     def translated(self, name: str, sources: Sequence[list[int]]) -> PseudoTargets:
         """The teacher's translations, from the cache where they are there."""
         search = self.profile.pseudo_targets
-        decoding = self.teacher.generation_config.to_dict()
-        key = fingerprint([fingerprint_of_weights(self.teacher), decoding, asdict(search), sources])
+        key = fingerprint([*self.decoder, asdict(search), sources])
         made = pseudo_targets(
             self.teacher,
             sources,

@@ -25,9 +25,8 @@ RECORD = "export.json"
 # What must be installed to export and, a part of it, to run.
 PACKAGES = {"ctranslate2": ("ctranslate2",), "onnx": ("onnx", "onnxruntime")}
 ACTIVATIONS = ("relu", "silu", "swish")  # the last two are one
-SUPPRESSED = (
-    -1e4
-)  # the bias of a token that no translation holds; finite, so that no arithmetic makes NaN of it
+# The bias of a token that no translation holds; finite, so that no arithmetic makes NaN of it.
+SUPPRESSED = -1e4
 # float32 in another order of summation: differences of logits up to 20 are some 1e-5.
 TOLERANCE = 1e-3
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdlab.export import RECORD, is_exported, require_packages
+from kdlab.export_onnx import DECODER, ENCODER
 from kdlab.files import read_json
 from kdlab.generation import Runtime, Search, cut_after_eos, length_limit
+from kdlab.text.batches import pad_sources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,8 +81,8 @@ class OnnxModel:
 
     def __init__(self, folder: Path, record: dict[str, Any], threads: int = 0):
         self.record = record
-        self.encoder = _onnx_session(folder / "encoder.onnx", threads)
-        self.decoder = _onnx_session(folder / "decoder.onnx", threads)
+        self.encoder = _onnx_session(folder / ENCODER, threads)
+        self.decoder = _onnx_session(folder / DECODER, threads)
 
     def search_batch(self, sources: Sequence[Sequence[int]], search: Search) -> list[list[int]]:
         """Target ids of each source, as `kdlab.generation.search_batch`."""
@@ -103,10 +105,7 @@ class OnnxModel:
 
     def encode(self, sources: Sequence[Sequence[int]]) -> dict[str, NDArray[Any]]:
         """What the decoder needs of the sources, before its first step."""
-        longest = max(map(len, sources))
-        pad = self.record["pad_token_id"]
-        input_ids = np.array([[*ids, *[pad] * (longest - len(ids))] for ids in sources], dtype=np.int64)
-        mask = np.array([[1] * len(ids) + [0] * (longest - len(ids)) for ids in sources], dtype=np.int64)
+        input_ids, mask = (padded.numpy() for padded in pad_sources(sources, self.record["pad_token_id"]))
         (memory,) = self.encoder.run(None, {"input_ids": input_ids, "attention_mask": mask})
         layers, heads, size = (self.record[name] for name in ("decoder_layers", "heads", "head_size"))
         past = np.zeros((layers, 2, len(sources), heads, 0, size), dtype=np.float32)

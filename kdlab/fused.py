@@ -29,11 +29,17 @@ from kdlab.arguments import (
     refuse_rows,
     unusable_rows,
 )
-from kdlab.distributions import check_labels_range, check_labels_shape, check_temperature, log_probabilities
-from kdlab.divergences import Divergence, make_divergence, may_hold
-from kdlab.heads import Head, wide_dtype
+from kdlab.distributions import (
+    check_labels_range,
+    check_labels_shape,
+    check_temperature,
+    log_probabilities,
+    wide_dtype,
+)
+from kdlab.divergences import Divergence, make_divergence
+from kdlab.heads import Head
 from kdlab.losses import token_weight
-from kdlab.token_divergence import room_for_gradient, rows_in_block, value_and_gradient
+from kdlab.token_divergence import room_for_gradient, rows_in_block, value_and_gradient, weighed
 
 # Size of one side's logits of a chunk. Smaller, and reading the weights again for each chunk takes longer than
 # multiplying by them; larger, and a chunk leaves a CPU's last cache while nothing is gained.
@@ -320,12 +326,10 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        scaled = may_hold(upstream != 1)
-        gradients = []
-        for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True):
-            if gradient is not None and scaled:
-                gradient = (gradient * upstream).masked_fill_(upstream == 0, 0.0)
-            gradients.append(None if gradient is None else gradient.to(dtype))
+        gradients = (
+            None if gradient is None else weighed(gradient, upstream, dtype)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        )
         return (*gradients, None)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 
 from kdlab.progress import progress_bar
-from kdlab.text.batches import by_length
+from kdlab.text.batches import by_length, pad_sources
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -147,13 +147,11 @@ def search_batch(
     model.eval()
     device = next(model.parameters()).device
     pad, eos = model.generation_config.pad_token_id, model.generation_config.eos_token_id
-    longest = max(len(ids) for ids in sources)
-    input_ids = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids in sources])
-    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in sources])
+    input_ids, mask = pad_sources(sources, pad)
     options: dict[str, Any] = {"do_sample": search.sample, "num_beams": search.num_beams}
     if search.sample:
         options |= {"temperature": search.temperature, "top_k": 0}
-    limit = length_limit(longest, getattr(model.config, "max_position_embeddings", None))
+    limit = length_limit(input_ids.shape[1], getattr(model.config, "max_position_embeddings", None))
     with _seeded(search, number, device):
         outputs: torch.Tensor = model.generate(  # type: ignore[operator]
             input_ids=input_ids.to(device),

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kdlab.distributions import wide_dtype
+
 
 @dataclass(frozen=True)
 class Head:
@@ -67,14 +69,6 @@ class Head:
             of_hidden[rows] = _product(slope, self.weight)
         if of_weight is not None:
             _add_product(of_weight[: slope.shape[-1]], slope.T, self.hidden[rows])
-
-
-def wide_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """The widest type among them, float32 at least."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = dtype if tensor is None else torch.promote_types(dtype, tensor.dtype)
-    return dtype
 
 
 def _multiply_as_they_are(a: Tensor, b: Tensor) -> bool:

@@ -22,7 +22,7 @@ from kdlab.arguments import (
     check_same_temperature,
     check_vocabularies,
 )
-from kdlab.distributions import TopK, at_least_float32, check_temperature
+from kdlab.distributions import TopK, at_least_float32, check_temperature, wide_dtype
 from kdlab.divergences import make_divergence
 from kdlab.sparse_divergence import sparse_divergence
 from kdlab.token_divergence import token_divergence
@@ -102,7 +102,7 @@ def distillation_loss(
 
     counted = None if labels is None else labels != ignore_index
     weight = token_weight(student_logits, counted, reduction, num_items_in_batch)
-    tokens = student_logits.new_zeros(student_logits.shape[:-1], dtype=_wide(student_logits))
+    tokens = student_logits.new_zeros(student_logits.shape[:-1], dtype=wide_dtype(student_logits))
     if ce_weight < 1:
         check_vocabularies(student_logits, teacher_logits, vocabulary)
         power = member.temperature_power if temperature_scaling else 0
@@ -345,10 +345,6 @@ class DistillationLoss(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
 
 
-def _wide(logits: Tensor) -> torch.dtype:
-    return torch.promote_types(logits.dtype, torch.float32)
-
-
 def _cross_entropy(student: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
     """CE(labels, q) at T = 1 of each token, [batch, length]; 0 where a token does not count.
 
@@ -373,5 +369,5 @@ def token_weight(
     if items is None:
         items = math.prod(student.shape[:-1]) if counted is None else counted.sum()
     if isinstance(items, Tensor):
-        return 1 / items.to(student.device, _wide(student)).clamp_min(1)
+        return 1 / items.to(student.device, wide_dtype(student)).clamp_min(1)
     return 1 / max(items, 1)

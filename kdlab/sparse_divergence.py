@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlab.distributions import TopK, at_least_float32
+from kdlab.distributions import TopK, at_least_float32, wide_dtype
 from kdlab.divergences import Divergence, LogPair, may_hold
-from kdlab.token_divergence import BLOCK_ENTRIES
+from kdlab.token_divergence import room_for_gradient, rows_in_block, weighed
 
 
 def sparse_divergence(
@@ -57,13 +57,10 @@ class _SparseDivergence(torch.autograd.Function):
         scale: float | Tensor,
     ) -> Tensor:
         logits, places, log_p = (_rows(x) for x in (student_logits, teacher.indices, teacher.events()))
-        temperature, half = teacher.temperature, logits.dtype == torch.float16
-        value = torch.empty(len(logits), dtype=at_least_float32(logits[:0]).dtype, device=logits.device)
-        gradient = None
-        if ctx.needs_input_grad[0]:
-            # Float32 for fp16, which flushes small entries before a loss scale lifts them.
-            gradient = torch.empty_like(logits, dtype=torch.float32 if half else None)
-        size = max(1, BLOCK_ENTRIES["cpu" if logits.is_cpu else "other"] // logits.shape[-1])
+        temperature = teacher.temperature
+        value = torch.empty(len(logits), dtype=wide_dtype(logits), device=logits.device)
+        gradient = room_for_gradient(logits) if ctx.needs_input_grad[0] else None
+        size = rows_in_block(logits)
         for start in range(0, len(logits), size):
             rows = slice(start, start + size)
             events = _Events(logits[rows], places[rows], temperature)
@@ -85,11 +82,7 @@ class _SparseDivergence(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        if may_hold(upstream != 1):  # a sum leaves 1 here, and with it the gradient is as it should be
-            gradient = gradient * upstream.unsqueeze(-1)
-            # A token that weighs nothing sends nothing back, even where its own gradient is infinite.
-            gradient.masked_fill_((upstream == 0).unsqueeze(-1), 0.0)
-        return gradient.to(ctx.student_dtype), None, None, None, None
+        return weighed(gradient, upstream, ctx.student_dtype), None, None, None, None
 
 
 class _Events:
@@ -105,9 +98,8 @@ class _Events:
         # Not -inf but the lowest number: a tail that has nothing stays free of NaN.
         lowest = torch.finfo(scaled.dtype).min
         rest = scaled.scatter(1, self.places, lowest)
-        self.share = rest.softmax(
-            1
-        )  # the largest share is 1 / SUM exp(z - max z): no second pass for the logsumexp
+        # The largest share is 1 / SUM exp(z - max z): no second pass for the logsumexp.
+        self.share = rest.softmax(1)
         tail = rest.amax(1, keepdim=True) - self.share.amax(1, keepdim=True).log()
         entries = scaled.gather(1, self.places).masked_fill(self.empty, -math.inf)
         self.logits = torch.cat([entries, tail.masked_fill(tail < lowest / 2, -math.inf)], dim=1)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlab.distributions import at_least_float32, log_probabilities
+from kdlab.distributions import log_probabilities, wide_dtype
 from kdlab.divergences import Divergence, LogPair, may_hold
 
 # Rows are worked through in blocks of about this many entries, so that a CPU keeps a block's temporaries in
@@ -77,11 +77,16 @@ class _TokenDivergence(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        if may_hold(upstream != 1):  # a sum leaves 1 here, and with it the gradient is as it should be
-            gradient = gradient * upstream.unsqueeze(-1)
-            # A token that weighs nothing sends nothing back, even where its own gradient is infinite.
-            gradient.masked_fill_((upstream == 0).unsqueeze(-1), 0.0)
-        return gradient.to(ctx.student_dtype), None, None, None, None, None, None
+        return weighed(gradient, upstream, ctx.student_dtype), None, None, None, None, None, None
+
+
+def weighed(gradient: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
+    """A gradient that was made in the forward pass, times what comes from above: a number, or one for each row."""
+    if may_hold(upstream != 1):  # a sum leaves 1 here, and with it the gradient is as it should be
+        gradient = gradient * upstream.unsqueeze(-1)
+        # A token that weighs nothing sends nothing back, even where its own gradient is infinite.
+        gradient.masked_fill_((upstream == 0).unsqueeze(-1), 0.0)
+    return gradient.to(dtype)
 
 
 def value_and_gradient(
@@ -97,7 +102,7 @@ def value_and_gradient(
 
     Block by block, a block being read before it is written: `gradient` may be the teacher's logits themselves.
     """
-    value = torch.zeros(len(student), dtype=at_least_float32(student[:0]).dtype, device=student.device)
+    value = torch.zeros(len(student), dtype=wide_dtype(student), device=student.device)
     blocks, left_out = _blocks(student, counted)
     for rows in blocks:
         pair = LogPair(
@@ -113,8 +118,10 @@ def value_and_gradient(
     return value
 
 
-def room_for_gradient(student: Tensor, teacher: Tensor | None) -> Tensor:
-    """Float32 for fp16, which flushes small entries before a loss scale lifts them."""
+def room_for_gradient(student: Tensor, teacher: Tensor | None = None) -> Tensor:
+    """Where the gradient is written: a tensor of its own, or the teacher's logits if they are given and fit.
+
+    Float32 for fp16, which flushes small entries before a loss scale lifts them."""
     dtype = torch.float32 if student.dtype == torch.float16 else student.dtype
     if teacher is not None and teacher.dtype == dtype and teacher.is_contiguous():
         return teacher

@@ -103,11 +103,11 @@ def collate(
         raise ValueError(
             f"example_ids: got {len(example_ids)}, expected {len(examples)}, one for each example"
         )
-    sources = [example.source_ids for example in examples]
+    input_ids, attention_mask = pad_sources([example.source_ids for example in examples], pad_token_id)
     labels = _padded([example.target_ids for example in examples], ignore_index)
     batch = {
-        "input_ids": _padded(sources, pad_token_id),
-        "attention_mask": _padded([[1] * len(ids) for ids in sources], 0),
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
         "labels": labels,
         "decoder_input_ids": shift_right(
             labels,
@@ -119,6 +119,17 @@ def collate(
     if example_ids is not None:
         batch["example_ids"] = torch.tensor(example_ids, dtype=torch.int64)
     return batch
+
+
+def pad_sources(sources: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """`input_ids` and `attention_mask` [batch, longest source], int64; the mask comes from the lengths.
+
+    >>> pad_sources([[5, 1], [1]], pad_token_id=0)
+    (tensor([[5, 1],
+            [1, 0]]), tensor([[1, 1],
+            [1, 0]]))
+    """
+    return _padded(sources, pad_token_id), _padded([[1] * len(ids) for ids in sources], 0)
 
 
 def by_length(lengths: Sequence[tuple[int, int]], tokens_per_batch: int) -> list[list[int]]:
