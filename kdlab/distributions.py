@@ -34,8 +34,13 @@ def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """
     check_logits("logits", logits)
     check_temperature(temperature)
+    return scaled_logits(logits, temperature).log_softmax(-1)
+
+
+def scaled_logits(logits: Tensor, temperature: float) -> Tensor:
+    """logits / temperature, float32 at least; the logits themselves where nothing changes."""
     logits = at_least_float32(logits)
-    return torch.log_softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
+    return logits if temperature == 1.0 else logits / temperature
 
 
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:

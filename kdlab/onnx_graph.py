@@ -60,11 +60,11 @@ class Graph:
         from onnx import TensorProto, helper
 
         kinds = {"int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
-        described = [
+        asked, given = (
             [helper.make_tensor_value_info(name, kinds[kind], shape) for name, kind, shape in side]
             for side in (inputs, outputs)
-        ]
-        graph = helper.make_graph(self.nodes, path.stem, *described, initializer=list(self.weights.values()))
+        )
+        graph = helper.make_graph(self.nodes, path.stem, asked, given, list(self.weights.values()))
         opset = helper.make_opsetid("", OPSET)
         model = helper.make_model(graph, producer_name="kdlab", opset_imports=[opset], ir_version=8)
         onnx.checker.check_model(model, full_check=True)

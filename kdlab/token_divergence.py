@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlab.distributions import log_probabilities, wide_dtype
-from kdlab.divergences import Divergence, LogPair, may_hold
+from kdlab.distributions import log_probabilities, scaled_logits, wide_dtype
+from kdlab.divergences import Divergence, ForwardKL, LogPair, may_hold
+from kdlab.forward_kl import forward_kl_of_logits
 
 # Rows are worked through in blocks of about this many entries, so that a CPU keeps a block's temporaries in
 # its cache and the float32 copies of half-precision logits never exist for all tokens at once.
@@ -105,17 +106,31 @@ def value_and_gradient(
     value = torch.zeros(len(student), dtype=wide_dtype(student), device=student.device)
     blocks, left_out = _blocks(student, counted)
     for rows in blocks:
-        pair = LogPair(
-            log_probabilities(teacher[rows], temperature).to(value.dtype),
-            log_probabilities(student[rows], temperature),
+        of_rows, slope, factor = _of_block(
+            divergence,
+            scaled_logits(student[rows], temperature),
+            scaled_logits(teacher[rows], temperature).to(value.dtype),
+            with_slope=gradient is not None,
         )
-        value[rows] = divergence.value(pair) * scale
-        if gradient is not None:
-            _write(gradient, rows, divergence.logit_gradient(pair), scale / temperature)
+        value[rows] = of_rows * scale
+        if gradient is not None and slope is not None:
+            _write(gradient, rows, slope, factor * scale / temperature)
     value[left_out] = 0.0
     if gradient is not None:
         gradient[left_out] = 0.0
     return value
+
+
+def _of_block(
+    divergence: Divergence, student: Tensor, teacher: Tensor, *, with_slope: bool
+) -> tuple[Tensor, Tensor | None, float | Tensor]:
+    """D of some rows of logits at temperature 1, and slope and factor, whose product is its gradient."""
+    if isinstance(divergence, ForwardKL) and student.is_cpu:
+        found = forward_kl_of_logits(student, teacher)
+        if found is not None:
+            return found
+    pair = LogPair(log_probabilities(teacher), log_probabilities(student))
+    return divergence.value(pair), divergence.logit_gradient(pair) if with_slope else None, 1.0
 
 
 def room_for_gradient(student: Tensor, teacher: Tensor | None = None) -> Tensor:
