@@ -1,0 +1,29 @@
+"""What several commands need."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+
+def quiet() -> None:
+    """Leave the terminal to our own progress bars: transformers reports each file that it reads or writes."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected 1 or more")
+    return value
+
+
+def seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"got {text}, expected 0 or more")
+    return value
