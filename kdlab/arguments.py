@@ -36,6 +36,12 @@ def check_inputs(student: Tensor, teacher: Tensor | TopK, labels: Tensor | None)
         check_labels_shape(labels, student)
 
 
+def check_ce_weight(ce_weight: float) -> None:
+    """Refuse what is no share."""
+    if not (isinstance(ce_weight, int | float) and 0 <= ce_weight <= 1):
+        raise ValueError(f"ce_weight: got {ce_weight!r}, expected 0 to 1")
+
+
 def check_options(
     ce_weight: float,
     labels: Tensor | None,
@@ -44,8 +50,7 @@ def check_options(
     vocabulary: str,
 ) -> None:
     """Refuse options outside their range, or that contradict each other."""
-    if not (isinstance(ce_weight, int | float) and 0 <= ce_weight <= 1):
-        raise ValueError(f"ce_weight: got {ce_weight!r}, expected 0 to 1")
+    check_ce_weight(ce_weight)
     if ce_weight > 0 and labels is None:
         raise ValueError(f"labels: got None, expected the references, since ce_weight is {ce_weight}")
     if reduction not in ("token_mean", "batchmean", "sum", "none"):

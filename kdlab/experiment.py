@@ -57,6 +57,21 @@ class Settings:
     level: str | None = None
     pairs: int | None = None
     updates: int | None = None
+    divergence: str | None = None
+    beta: float | None = None
+    skew: float | None = None
+    alpha: float | None = None
+    temperature: float | None = None
+    ce_weight: float | None = None
+
+    def loss(self, profile: Profile) -> DistillationLoss:
+        """How the student's distribution is compared with the teacher's: what the user names, else the profile's."""
+        named = {name: getattr(self, name) for name in ("divergence", "temperature", "ce_weight")}
+        chosen = {name: getattr(profile, name) if value is None else value for name, value in named.items()}
+        of_divergence = {name: getattr(self, name) for name in ("beta", "skew", "alpha")}
+        return DistillationLoss(
+            **chosen, **{name: value for name, value in of_divergence.items() if value is not None}
+        )
 
 
 @dataclass
@@ -79,6 +94,7 @@ class Experiment:
             recipe = replace(self.profile.student_recipe, updates=settings.updates)
             self.profile = replace(self.profile, student_recipe=recipe)
         self.level = settings.level or self.profile.level
+        self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
         self.task = load_task(settings, self.profile)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -144,7 +160,7 @@ class Experiment:
             self.folder / name,
             seed=self.settings.seed,
             teacher=LiveTeacher(self.teacher) if live else None,
-            loss=DistillationLoss(ce_weight=self.profile.ce_weight),
+            loss=self.loss,
             label_smoothing=0.0 if distil else recipe.label_smoothing,
             description=name.replace("_", " "),
         )

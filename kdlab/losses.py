@@ -16,6 +16,7 @@ from torch.nn import functional
 from kdlab.arguments import (
     Reduction,
     Vocabulary,
+    check_ce_weight,
     check_inputs,
     check_options,
     check_result,
@@ -320,7 +321,10 @@ class DistillationLoss(nn.Module):
         parameters = {
             name: value for name, value in options.items() if name not in LossOptions.__annotations__
         }
-        make_divergence(divergence, **parameters)  # a misspelt name is refused here, not at the first batch
+        # What is misspelt or out of range is refused here, not at the first batch.
+        make_divergence(divergence, **parameters)
+        check_temperature(options.get("temperature", 1.0))
+        check_ce_weight(ce_weight)
         self.options: dict[str, Any] = {"divergence": divergence, "ce_weight": ce_weight, **options}
 
     def forward(

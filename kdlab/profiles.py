@@ -55,6 +55,7 @@ class Profile:
         pseudo_targets: how the teacher's translations are made that a student learns from.
         translation: how every model translates when it is measured.
         level: word, sequence or both.
+        divergence, temperature: between teacher and student, at word level.
         ce_weight: of the references, at word level.
     """
 
@@ -66,7 +67,9 @@ class Profile:
     pseudo_targets: Search
     translation: Search
     level: str
-    ce_weight: float
+    divergence: str = "forward_kl"
+    temperature: float = 1.0
+    ce_weight: float = 0.0
     labelled_dropout: float | None = None
     labelled_rate: float | None = None
     phrasebook: PhrasebookSizes | None = None
@@ -85,7 +88,6 @@ _PHRASEBOOK_CPU = Profile(
     pseudo_targets=Search(sample=True),
     translation=Search(num_beams=4),
     level="both",
-    ce_weight=0.0,
     # Of 0, 0.1, 0.2, 0.3 the lowest validation loss of the student alone: at 0 it overfits within 300 updates.
     labelled_dropout=0.3,
     labelled_rate=5e-3,  # at 8e-3 one seed of three stays at BLEU 10
@@ -100,7 +102,6 @@ _TEXT_CPU = Profile(
     pseudo_targets=Search(num_beams=4),
     translation=Search(num_beams=5),
     level="sequence",
-    ce_weight=0.0,
 )
 PROFILES: dict[tuple[str, str], Profile] = {
     ("phrasebook", "cpu"): _PHRASEBOOK_CPU,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.commands.shared import positive, quiet, seed
+from kdlab.divergences import FAMILY
 
 REPORT = "report.json"
 RUN = "run.json"
@@ -39,50 +40,66 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run)
-    add = command.add_argument
-    add(
+    text = command.add_argument_group("what to learn from").add_argument
+    text(
         "--data",
         default="phrasebook",
         help="phrasebook, a FOLDER of parallel text, a .tsv file or hub:NAME (default: phrasebook)",
     )
-    add("--pair", default="en-de", help="source and target language (default: en-de)")
-    add(
+    text("--pair", default="en-de", help="source and target language (default: en-de)")
+    text("--pairs", type=positive, metavar="N", help="only the first N pairs of every set, for a quick run")
+    text(
         "--teacher",
         metavar="MODEL",
         help="a model folder or hub:NAME; default: train one, and keep it in the cache",
     )
-    add(
+    _add_distillation(command.add_argument_group("how to distil", "What is not said is the profile's."))
+    work = command.add_argument_group("the run").add_argument
+    work(
         "--profile",
         choices=["ci", "cpu", "gpu", "auto"],
         default="auto",
         help="how large and how long: ci takes minutes, auto is gpu where there is one, else cpu (default: auto)",
     )
-    add(
-        "--level",
-        choices=["word", "sequence", "both"],
-        help="word: the teacher's distribution at every token of the references; sequence: the teacher's translations "
-        "as targets; both: its distribution along its translations (default: the profile's)",
-    )
-    add(
-        "--pairs",
-        type=positive,
-        metavar="N",
-        help="use only the first N pairs of every set, for a quick run",
-    )
-    add("--updates", type=positive, metavar="N", help="updates of every student (default: the profile's)")
-    add(
+    work("--updates", type=positive, metavar="N", help="updates of every student (default: the profile's)")
+    work(
         "--seed",
         type=seed,
         default=0,
         help="of the students: weights, order of batches, dropout (default: 0)",
     )
-    add(
+    work(
         "--out",
         default="build/distill",
         metavar="DIR",
         help="where models and report go (default: build/distill)",
     )
-    add("--resume", action="store_true", help="go on with the run that was stopped in DIR")
+    work("--resume", action="store_true", help="go on with the run that was stopped in DIR")
+
+
+def _add_distillation(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--level",
+        choices=["word", "sequence", "both"],
+        help="word: the teacher's distribution at every token of the references; sequence: the teacher's translations "
+        "as targets; both: its distribution along its translations",
+    )
+    add(
+        "--divergence",
+        metavar="NAME",
+        help=f"between the two distributions at a token, at the levels word and both: {', '.join(FAMILY)}",
+    )
+    add("--beta", type=float, metavar="B", help="of generalized_jsd: 0 is forward KL, 1 is reverse KL")
+    add("--skew", type=float, metavar="A", help="of the skewed KLs: how much of the other side is mixed in")
+    add("--alpha", type=float, metavar="A", help="of alpha_divergence: 1 is forward KL, 0 is reverse KL")
+    add("--temperature", type=float, metavar="T", help="of both distributions; above 1 they are flatter")
+    add(
+        "--ce-weight",
+        type=float,
+        metavar="W",
+        help="share in the loss, 0 to 1, of the cross-entropy on the targets themselves",
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -97,10 +114,15 @@ def run(chosen: argparse.Namespace) -> int:
     names = Settings.__dataclass_fields__
     settings = Settings(**{name: getattr(chosen, name) for name in names})
     folder = Path(chosen.out)
-    _claim(folder, asdict(settings), resume=chosen.resume)
+    _check_folder(folder, asdict(settings), resume=chosen.resume)
+    experiment = Experiment(
+        settings, folder
+    )  # reads the text: what is wrong with it leaves the folder as it was
+    if not chosen.resume:
+        _claim(folder, asdict(settings))
     start, before = time.perf_counter(), (read_json(folder / CLOCK) or {"seconds": 0.0})["seconds"]
     try:
-        report = Experiment(settings, folder).run()
+        report = experiment.run()
     except KeyboardInterrupt:
         print(f"\nStopped. To go on: {_command(chosen)} --resume", file=sys.stderr)
         return 130
@@ -115,9 +137,9 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _claim(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
-    """Make the folder ours: a finished run in it is replaced, an unfinished one only goes on with --resume."""
-    from kdlab.files import read_json, write_json
+def _check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Refuse a folder of others, and a run that was stopped unless it is to go on as it began."""
+    from kdlab.files import read_json
 
     before = read_json(folder / RUN)
     if resume:
@@ -133,26 +155,33 @@ def _claim(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
             raise ValueError(
                 f"--resume: {told}; expected the settings that the run in {folder} was started with"
             )
-        return
-    if before is None and folder.exists() and any(folder.iterdir()):
+    elif before is not None and not (folder / REPORT).exists():
+        raise ValueError(
+            f"--out: {folder} holds a run that was stopped; expected --resume to go on with it, another folder, or "
+            "that you remove it"
+        )
+    elif before is None and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"--out: got {folder}, which holds other things, expected a new or an empty folder")
-    if before is not None:
-        if not (folder / REPORT).exists():
-            raise ValueError(
-                f"--out: {folder} holds a run that was stopped; expected --resume to go on with it, another folder, or "
-                "that you remove it"
-            )
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Make the folder ours; a finished run in it is replaced."""
+    from kdlab.files import write_json
+
+    if (folder / RUN).exists():
         shutil.rmtree(folder)
     write_json(folder / RUN, settings)
 
 
 def _command(chosen: argparse.Namespace) -> str:
     """The command that was given, with its options spelled out, but for --resume."""
+    from kdlab.experiment import Settings
+
     parts = ["kdlab", "distill"]
-    for name in ("data", "pair", "teacher", "profile", "level", "pairs", "updates", "seed", "out"):
+    for name in (*Settings.__dataclass_fields__, "out"):
         value = getattr(chosen, name)
         if value is not None:
-            parts += [f"--{name}", str(value)]
+            parts += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(parts)
 
 

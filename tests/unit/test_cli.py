@@ -150,3 +150,41 @@ def test_bad_input_is_told(arguments, message, tmp_path, capsys):
 def test_import_of_kdlab_loads_nothing_of_the_training_part():
     script = "import sys, kdlab; sys.exit(any(m in sys.modules for m in ('transformers', 'sacrebleu', 'matplotlib')))"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_flags_of_the_loss_reach_the_students(run):
+    from kdlab.experiment import Settings
+    from kdlab.profiles import PROFILES
+
+    profile = PROFILES["text", "ci"]
+    assert Settings().loss(profile).options == {
+        "divergence": "forward_kl",
+        "temperature": 1.0,
+        "ce_weight": 0.0,
+    }
+    settings = Settings(divergence="generalized_jsd", beta=0.1, temperature=2.0, ce_weight=0.3)
+    expected = {"divergence": "generalized_jsd", "beta": 0.1, "temperature": 2.0, "ce_weight": 0.3}
+    assert settings.loss(profile).options == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--divergence", "forward_lk"], "divergence: got 'forward_lk', expected one of"),
+        (["--beta", "0.5"], "'forward_kl': got parameters ['beta']"),
+        (["--divergence", "generalized_jsd", "--beta", "2"], "beta: got 2.0"),
+        (["--temperature", "0"], "temperature: got 0.0"),
+        (["--ce-weight", "1.5"], "ce_weight: got 1.5"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_refused_before_anything_is_made(tmp_path, capsys, flags, message):
+    assert main(["distill", "--profile", "ci", "--out", str(tmp_path / "out"), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_that_cannot_be_read_leaves_the_folder_alone(tmp_path, capsys):
+    arguments = ["distill", "--data", str(tmp_path / "missing"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert "missing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
