@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,9 +21,11 @@ from torch import Tensor
 
 from kdlab.distributions import TopK
 from kdlab.files import fingerprint, read_json, write_json
+from kdlab.model_io import target_labels
 from kdlab.progress import progress_bar
 from kdlab.shards import Keep, Packed, Shard, ShardTypes, shard_files, write_shard
-from kdlab.text.batches import Example, by_length, collate, example_lengths
+from kdlab.text.batches import Example, by_length
+from kdlab.text.causal import collate_for, lengths_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +38,7 @@ class Cacheable(Protocol):
     """A teacher that can be cached: it gives whole distributions and knows its own fingerprint."""
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Tensor | TopK:
-        """Logits [batch, target length, vocabulary]."""
+        """Logits [batch, targets, vocabulary]."""
         ...
 
     def fingerprint(self) -> str:
@@ -83,6 +86,7 @@ def build_cache(
     keep: Keep | None = None,
     *,
     decoder_start_token_id: int | None = None,
+    decoder_only: bool = False,
     device: torch.device | str = "cpu",
     tokens_per_batch: int = 4096,
     examples_per_shard: int = 2048,
@@ -100,6 +104,7 @@ def build_cache(
         examples: in the order that `example_ids` count them.
         keep: which entries; default `Keep()`.
         decoder_start_token_id: default: the tokenizer's pad token, as in Marian.
+        decoder_only: the examples are prompts and completions, for decoder-only models.
         device: where the batches go.
         tokens_per_batch: padded tokens in a batch of the teacher's.
         examples_per_shard: of a new cache; one that is there keeps its own.
@@ -119,8 +124,11 @@ def build_cache(
     keep, pad = keep or Keep(), tokenizer.pad_token_id
     start = pad if decoder_start_token_id is None else decoder_start_token_id
     made_from = identity(teacher=teacher, tokenizer=tokenizer, examples=examples, keep=keep)
-    made_from["decoder_start_token_id"] = start
-    ask = _Ask(teacher, keep, pad, start, device, tokens_per_batch)
+    made_from["decoder_start_token_id"] = None if decoder_only else start
+    config = SimpleNamespace(
+        is_encoder_decoder=not decoder_only, pad_token_id=pad, decoder_start_token_id=start
+    )
+    ask = _Ask(teacher, keep, config, device, tokens_per_batch)
     new = {
         "format": FORMAT,
         "vocabulary": ask.vocabulary(examples[0]),
@@ -136,7 +144,7 @@ def build_cache(
             held = []
             for number in missing:
                 part = examples[number * size : (number + 1) * size]
-                if _make_shard(folder, number, types, part, ask):
+                if _make_shard(folder, number, types, part, number * size, ask):
                     bar.update(len(part))
                 else:
                     held.append(number)
@@ -219,45 +227,47 @@ class _Ask:
         self,
         teacher: Cacheable,
         keep: Keep,
-        pad_token_id: int,
-        decoder_start_token_id: int,
+        config: SimpleNamespace,
         device: torch.device | str,
         tokens_per_batch: int,
     ):
         self.teacher, self.keep, self.device = teacher, keep, device
-        self.pad_token_id, self.decoder_start_token_id = pad_token_id, decoder_start_token_id
-        self.tokens_per_batch = tokens_per_batch
+        self.config, self.tokens_per_batch = config, tokens_per_batch
 
     def vocabulary(self, example: Example) -> int:
         """Of the teacher's logits; also a trial that shows what is wrong before anything is written."""
-        logits = self._logits([example])
+        logits = self._logits([example], [0])
         Packed.of(logits, self.keep)
         return logits.shape[-1]
 
-    def about(self, examples: Sequence[Example]) -> Packed:
-        """All tokens, in the order of the examples, though the teacher sees them in batches by length."""
-        lengths = example_lengths(examples)
+    def about(self, examples: Sequence[Example], first: int) -> Packed:
+        """All tokens, in the order of the examples, though the teacher sees them in batches by length.
+
+        `first` is the id of the first of them: a teacher with a context for each example goes by it.
+        """
+        lengths = lengths_for(self.config, examples)
         parts: dict[int, Packed] = {}
         for batch in by_length(lengths, max(self.tokens_per_batch, max(map(max, lengths)))):
-            packed = Packed.of(self._logits([examples[index] for index in batch]), self.keep)
+            logits = self._logits([examples[index] for index in batch], [first + index for index in batch])
+            packed = Packed.of(logits, self.keep)
             targets = [lengths[index][1] for index in batch]
             parts |= zip(batch, packed.split(targets), strict=True)
         return Packed.joined([parts[index] for index in range(len(examples))])
 
     @torch.no_grad()
-    def _logits(self, examples: Sequence[Example]) -> Tensor:
+    def _logits(self, examples: Sequence[Example], example_ids: Sequence[int]) -> Tensor:
         """[target tokens, vocabulary], one example after the other."""
-        batch = collate(
-            examples, pad_token_id=self.pad_token_id, decoder_start_token_id=self.decoder_start_token_id
-        )
+        batch = collate_for(self.config, examples, example_ids=example_ids)
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         logits = self.teacher(batch)
         if not isinstance(logits, Tensor):
             raise ValueError("teacher: got a top-k signal, expected whole distributions to choose from")
-        return logits[batch["labels"] != -100]
+        return logits[target_labels(batch) != -100]
 
 
-def _make_shard(folder: Path, number: int, types: ShardTypes, examples: Sequence[Example], ask: _Ask) -> bool:
+def _make_shard(
+    folder: Path, number: int, types: ShardTypes, examples: Sequence[Example], first: int, ask: _Ask
+) -> bool:
     """Make a shard unless it is there. False where another process is making it."""
     file, record = shard_files(folder, number)
     try:
@@ -265,7 +275,7 @@ def _make_shard(folder: Path, number: int, types: ShardTypes, examples: Sequence
             with FileLock(file.with_suffix(".lock"), timeout=0):
                 if not record.exists():  # it may have come since
                     lengths = [len(example.target_ids) for example in examples]
-                    write_shard(folder, number, types, lengths, ask.about(examples))
+                    write_shard(folder, number, types, lengths, ask.about(examples, first))
     except Timeout:
         return False
     return True

@@ -6,6 +6,7 @@ is ours: it asks the teacher about the same batch, and divides by the tokens of 
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -22,31 +23,38 @@ from transformers import (
 )
 
 from kdlab.distributions import at_least_float32
+from kdlab.fused_step import FusedStep, worth_it
+from kdlab.linear_head import call_as_forward
 from kdlab.losses import DistillationLoss
+from kdlab.model_io import aligned, model_inputs, target_labels
 from kdlab.progress import progress_bar
 from kdlab.teachers import Teacher, place_teacher
 
-MODEL_INPUTS = ("input_ids", "attention_mask", "decoder_input_ids")
+logger = logging.getLogger(__name__)
 
 
 class Distiller(Seq2SeqTrainer):
     """Trains a student on a teacher's distribution, or, without a teacher, on the labels alone.
 
     Args:
-        model: the student, an encoder-decoder model.
+        model: the student, an encoder-decoder or decoder-only model.
         args: transformers' Seq2SeqTrainingArguments.
         teacher: any `Teacher`; None trains on the labels by cross-entropy (the baseline, or sequence level, where
             the labels are the teacher's own translations).
         loss: how the two distributions are compared; default: forward KL at temperature 1.
         label_smoothing: of the cross-entropy without a teacher.
+        fused: make the loss from hidden states, so that the [tokens, vocabulary] logits never exist at once. None:
+            where student, teacher and loss allow it and it pays (see `kdlab.fused_step.worth_it`). True: or raise
+            ValueError, which says why not. False: never. `fused_step` is what was chosen, None for logits.
         description: for the progress bar.
         **options: whatever Seq2SeqTrainer takes: train_dataset, eval_dataset, data_collator, callbacks ...
-            Batches hold input_ids, attention_mask, labels (-100 where a token does not count) and
-            decoder_input_ids, as `kdlab.text.batches.collate` makes them.
+            Batches hold input_ids, attention_mask, labels (-100 where a token does not count) and, for an
+            encoder-decoder model, decoder_input_ids, as `kdlab.text.batches.collate` makes them. For a decoder-only
+            model labels are not shifted, as `kdlab.text.causal.collate_causal` makes them: see `kdlab.model_io`.
 
     Raises:
         ValueError: a student that shares parameters with its teacher; label smoothing together with a teacher,
-            or given to `args`, where a distillation loss would not see it.
+            or given to `args`, where a distillation loss would not see it; `fused=True` where it cannot be.
 
     `evaluate` reports `eval_loss`: the training loss (unsmoothed) of `eval_dataset`, in nats a token over all its
     tokens, not a mean of means over batches.
@@ -60,6 +68,7 @@ class Distiller(Seq2SeqTrainer):
         teacher: Teacher | None = None,
         loss: DistillationLoss | None = None,
         label_smoothing: float = 0.0,
+        fused: bool | None = None,
         description: str = "training",
         **options: Any,
     ):
@@ -76,6 +85,7 @@ class Distiller(Seq2SeqTrainer):
         self.loss_is_scaled_for_ga = True
         if teacher is not None:
             place_teacher(teacher, model, args.device)
+        self.fused_step = self._choose(fused)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_Bar(description))
@@ -88,19 +98,62 @@ class Distiller(Seq2SeqTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """The loss of one micro-batch, as its share of the whole accumulated batch."""
-        # The teacher first: what it needs on its way is free again before the student's activations pile up.
-        target = None if self.teacher is None else self.teacher(inputs)
-        outputs = model(**{name: inputs[name] for name in MODEL_INPUTS}, use_cache=False)
-        labels = inputs["labels"]
-        if target is None:
-            smoothing = self.label_smoothing if model.training else 0.0
-            loss = _cross_entropy(outputs.logits, labels, smoothing, num_items_in_batch)
+        outputs = None
+        if self.fused_step is not None and not return_outputs:
+            loss = self._loss_from_hidden_states(self.fused_step, model, inputs, num_items_in_batch)
         else:
-            loss = self.loss(outputs.logits, target, labels, num_items_in_batch, overwrite_teacher=True)
+            loss, outputs = self._loss_from_logits(model, inputs, num_items_in_batch)
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             # num_items_in_batch counts all processes' tokens, and their gradients are averaged: undo that.
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _loss_from_logits(
+        self, model: nn.Module, inputs: dict[str, Tensor | Any], num_items_in_batch: Tensor | int | None
+    ) -> tuple[Tensor, Any]:
+        # The teacher first: what it needs on its way is free again before the student's activations pile up.
+        target = None if self.teacher is None else self.teacher(inputs)
+        student = self.accelerator.unwrap_model(model)
+        outputs = model(**model_inputs(student, inputs))
+        logits, labels = aligned(outputs.logits, inputs)
+        if target is not None:
+            return self.loss(logits, target, labels, num_items_in_batch, overwrite_teacher=True), outputs
+        smoothing = self.label_smoothing if model.training else 0.0
+        return _cross_entropy(logits, labels, smoothing, num_items_in_batch), outputs
+
+    def _loss_from_hidden_states(
+        self,
+        step: FusedStep,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        num_items_in_batch: Tensor | int | None,
+    ) -> Tensor:
+        teacher = step.teacher.hidden_logits(inputs)
+        student = self.accelerator.unwrap_model(model)
+
+        def loss() -> Tensor:
+            with self.accelerator.autocast():  # that of the student's forward, whose place this takes
+                hidden = step.student(student, inputs)
+            return step.loss(hidden, teacher, inputs, num_items_in_batch)
+
+        return call_as_forward(model, student, loss)
+
+    def _choose(self, fused: bool | None) -> FusedStep | None:
+        """The step from hidden states, or None: from logits."""
+        if fused is False or (fused is None and not worth_it(self.model)):
+            return None
+        try:
+            if self.args.n_gpu > 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.torch_compile:
+                raise ValueError(
+                    "args: got DataParallel, FSDP, DeepSpeed or torch_compile, expected one process for each device, "
+                    "with whole weights"
+                )
+            return FusedStep.of(self.model, self.teacher, self.loss)
+        except ValueError as reason:
+            if fused:
+                raise ValueError(f"fused: got True, which cannot be: {reason}") from reason
+            logger.info("The loss is made from logits: %s", reason)
+            return None
 
     @torch.no_grad()
     def evaluate(
@@ -115,7 +168,7 @@ class Distiller(Seq2SeqTrainer):
         total, tokens = 0.0, 0
         for inputs in self._own_share(self.eval_dataset if eval_dataset is None else eval_dataset):
             inputs = self._prepare_inputs(inputs)
-            counted = int((inputs["labels"] != -100).sum())
+            counted = int((target_labels(inputs) != -100).sum())
             loss = self.compute_loss(model, inputs)
             assert isinstance(loss, Tensor)  # since return_outputs is False
             total, tokens = total + loss.item() * counted, tokens + counted

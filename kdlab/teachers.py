@@ -7,8 +7,8 @@ that knows the truth - is the teacher's own business.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,25 +16,38 @@ from torch import Tensor, nn
 from kdlab.cache import TeacherCache
 from kdlab.distributions import TopK, log_probabilities
 from kdlab.files import fingerprint, fingerprint_of_weights
+from kdlab.linear_head import HiddenLogits, LinearHead
+from kdlab.model_io import Batch, batch_alignment, target_labels, target_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from kdlab.text.phrasebook import Phrasebook
 
-Batch = Mapping[str, Tensor]
-
 
 class Teacher(Protocol):
     """Gives the teacher's distribution for a batch, row by row beside the student's logits."""
 
     def __call__(self, batch: Batch) -> Tensor | TopK:
-        """Logits (or log-probabilities) [batch, target length, vocabulary] without grad, or a `TopK` of them.
+        """Logits (or log-probabilities) [batch, targets, vocabulary] without grad, or a `TopK` of them.
 
-        `batch` holds input_ids, attention_mask [batch, source length], labels and decoder_input_ids
-        [batch, target length], and may hold example_ids [batch], as `kdlab.text.batches.collate` makes it. The
-        tensor is the caller's own, to write over.
+        `batch` is one that `kdlab.text.batches.collate` makes for encoder-decoder models, or
+        `kdlab.text.causal.collate_causal` for decoder-only ones; it may hold example_ids [batch]. Row i of the answer
+        goes with label i of `kdlab.model_io.target_labels(batch)`. The tensor is the caller's own, to write over.
         """
+        ...
+
+
+@runtime_checkable
+class HiddenTeacher(Protocol):
+    """A Teacher that may give its last hidden states in place of its logits, to a fused loss."""
+
+    def linear_head(self) -> LinearHead:
+        """What makes logits of them. Raises ValueError, which says why, where that is not possible."""
+        ...
+
+    def hidden_logits(self, batch: Batch) -> HiddenLogits:
+        """The same rows as a call gives, without grad, before they are multiplied by the head's weight."""
         ...
 
 
@@ -42,15 +55,17 @@ class LiveTeacher:
     """A model that is asked at every step: frozen, in eval mode, under no_grad, and kept so.
 
     Args:
-        model: an encoder-decoder model whose output has `.logits`. Its parameters stop requiring grad.
+        model: an encoder-decoder or decoder-only model whose output has `.logits`. Its parameters stop requiring
+            grad.
 
     Raises:
         ValueError: from `check_apart`, if the student shares a parameter with it: to freeze one would freeze the
-            other, and an optimizer step would move the teacher.
+            other, and an optimizer step would move the teacher. When called: a batch of the other kind of model.
     """
 
     def __init__(self, model: nn.Module):
         self.model = model.eval().requires_grad_(False)
+        self._head: LinearHead | None = None
 
     def check_apart(self, student: nn.Module) -> None:
         """Refuse a student that shares parameters with the teacher."""
@@ -73,16 +88,26 @@ class LiveTeacher:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
+        return target_logits(self._model_in_eval_mode(), batch)
+
+    def linear_head(self) -> LinearHead:
+        """See `HiddenTeacher`."""
+        if type(self).__call__ is not LiveTeacher.__call__:
+            raise ValueError(f"teacher: got a {type(self).__name__}, which makes logits in a way of its own")
+        if self._head is None:
+            self._head = LinearHead.of(self._model_in_eval_mode())
+        return self._head
+
+    @torch.no_grad()
+    def hidden_logits(self, batch: Batch) -> HiddenLogits:
+        """See `HiddenTeacher`."""
+        return self.linear_head().hidden_logits(self._model_in_eval_mode(), batch)
+
+    def _model_in_eval_mode(self) -> nn.Module:
         # Somebody may have called .train() on a parent module since: dropout in the teacher is a silent fault.
         if self.model.training:
             self.model.eval()
-        logits: Tensor = self.model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            decoder_input_ids=batch["decoder_input_ids"],
-            use_cache=False,
-        ).logits
-        return logits
+        return self.model
 
 
 class PhrasebookTeacher:
@@ -98,8 +123,8 @@ class PhrasebookTeacher:
         vocabulary: number of entries of the student's logits; default: the tokenizer's.
 
     Raises:
-        ValueError: when called: a source the grammar does not have, or a prefix to which it gives probability 0,
-            where no distribution is defined.
+        ValueError: when called: a decoder-only batch; a source the grammar does not have, or a prefix to which it
+            gives probability 0, where no distribution is defined.
     """
 
     def __init__(
@@ -122,6 +147,11 @@ class PhrasebookTeacher:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
+        if batch_alignment(batch) == "causal":
+            raise ValueError(
+                "batch: got one without decoder_input_ids, expected an encoder-decoder batch, whose input_ids are a "
+                "sentence of the phrasebook"
+            )
         labels = batch["labels"].cpu()
         sources = self.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
         probabilities = torch.zeros(*labels.shape, self.vocabulary)
@@ -173,7 +203,7 @@ class CachedTeacher:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> TopK:
-        labels = batch["labels"]
+        labels = target_labels(batch)
         if "example_ids" not in batch:
             raise ValueError(
                 f"batch: got {', '.join(batch)}, expected example_ids too: give them to kdlab.text.batches.collate"
@@ -181,8 +211,7 @@ class CachedTeacher:
         example_ids: list[int] = batch["example_ids"].tolist()
         tokens = self.cache.read(example_ids)
         lengths = torch.from_numpy(self.cache.lengths[example_ids])
-        self._check(labels, example_ids, lengths)
-        inside = torch.arange(labels.shape[1]) < lengths[:, None]
+        inside = self._places(batch, example_ids, lengths)
         shape = (*labels.shape, tokens.indices.shape[-1])
         indices = torch.full(shape, -1)
         log_p = torch.full(shape, -math.inf)
@@ -196,17 +225,22 @@ class CachedTeacher:
         )
 
     @staticmethod
-    def _check(labels: Tensor, example_ids: list[int], lengths: Tensor) -> None:
-        """Refuse rows that are not as long as the examples that they say they are."""
-        places = torch.arange(1, labels.shape[1] + 1, device=labels.device)
-        found = ((labels >= 0) * places).amax(1).cpu()
-        wrong = (found != lengths).nonzero()
+    def _places(batch: Batch, example_ids: list[int], lengths: Tensor) -> Tensor:
+        """Where the target tokens stand, [batch, targets]. Refuses rows that are not as long as the examples that they
+        say they are."""
+        counted = (target_labels(batch) >= 0).cpu()
+        places = torch.arange(counted.shape[1])
+        end = (counted * (places + 1)).amax(1)
+        # A decoder-only row begins with its prompt, which holds no target.
+        start = torch.zeros_like(end) if batch_alignment(batch) == "encoder_decoder" else counted.int().argmax(1)
+        wrong = (end - start != lengths).nonzero()
         if len(wrong):
             row = int(wrong[0])
             raise ValueError(
-                f"labels: got {found[row]} target tokens for example {example_ids[row]}, expected {lengths[row]} as in "
-                "the cache: its examples are others, or in another order"
+                f"labels: got {end[row] - start[row]} target tokens for example {example_ids[row]}, expected "
+                f"{lengths[row]} as in the cache: its examples are others, or in another order"
             )
+        return (places >= start[:, None]) & (places < end[:, None])
 
 
 class EnsembleTeacher:
@@ -240,12 +274,12 @@ class EnsembleTeacher:
     def check_apart(self, student: nn.Module) -> None:
         """Refuse a student that shares parameters with a member."""
         for member in self.members:
-            _if_it_can(member, "check_apart", student)
+            if_it_can(member, "check_apart", student)
 
     def to(self, device: torch.device) -> EnsembleTeacher:
         """Move the members that are models."""
         for member in self.members:
-            _if_it_can(member, "to", device)
+            if_it_can(member, "to", device)
         return self
 
     def fingerprint(self) -> str:
@@ -282,11 +316,11 @@ class EnsembleTeacher:
 
 def place_teacher(teacher: Teacher, student: nn.Module, device: torch.device) -> None:
     """Bring a teacher that is a model to the student's device, and refuse one that is part of the student."""
-    _if_it_can(teacher, "check_apart", student)
-    _if_it_can(teacher, "to", device)
+    if_it_can(teacher, "check_apart", student)
+    if_it_can(teacher, "to", device)
 
 
-def _if_it_can(teacher: Teacher, name: str, argument: Any) -> None:
+def if_it_can(teacher: Teacher, name: str, argument: Any) -> None:
     """Call a method that only some teachers have."""
     method = getattr(teacher, name, None)
     if method is not None:

@@ -14,7 +14,8 @@ import torch
 from kdlab.files import read_json, write_json
 from kdlab.losses import DistillationLoss
 from kdlab.profiles import Recipe
-from kdlab.text.batches import BatchSchedule, Example, by_length, collate, example_lengths
+from kdlab.text.batches import BatchSchedule, Example, by_length
+from kdlab.text.causal import collate_for, lengths_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -52,6 +53,8 @@ def train(
 ) -> dict[str, Any]:
     """Train `model` and leave its best checkpoint, the tokenizer and a record in `folder`.
 
+    `model` is an encoder-decoder model, or a decoder-only one, for which the examples are prompts and completions.
+
     A folder that holds a finished run is left alone; one that holds checkpoints goes on from the last of them,
     and ends with the same weights as a run that was never stopped.
 
@@ -63,12 +66,12 @@ def train(
         return record
     from kdlab.distiller import Distiller
 
-    schedule = make_schedule(data.train, recipe, seed)
+    schedule = make_schedule(lengths_for(model.config, data.train), recipe, seed)
     trainer = Distiller(
         model,
         _arguments(recipe, folder / "checkpoints", seed),
         train_dataset=schedule,
-        eval_dataset=_ValidationBatches(data, recipe),
+        eval_dataset=_ValidationBatches(data, recipe, model),
         data_collator=_Collator(data, model),
         teacher=teacher,
         loss=loss,
@@ -101,10 +104,10 @@ def finished(folder: Path) -> dict[str, Any] | None:
     return read_json(folder / RECORD)
 
 
-def make_schedule(examples: Sequence[Example], recipe: Recipe, seed: int) -> BatchSchedule:
-    """All batches of the run."""
+def make_schedule(lengths: Sequence[tuple[int, int]], recipe: Recipe, seed: int) -> BatchSchedule:
+    """All batches of the run. `lengths`: of the training examples, as `lengths_for` gives them."""
     return BatchSchedule(
-        example_lengths(examples),
+        lengths,
         tokens_per_batch=recipe.tokens_per_batch,
         updates=recipe.updates,
         seed=seed,
@@ -125,19 +128,16 @@ class _Collator:
 
     def __call__(self, items: list[list[int]]) -> dict[str, torch.Tensor]:
         (example_ids,) = items
-        return collate(
-            [self.examples[index] for index in example_ids],
-            pad_token_id=self.config.pad_token_id,
-            decoder_start_token_id=self.config.decoder_start_token_id,
-            example_ids=example_ids,
+        return collate_for(
+            self.config, [self.examples[index] for index in example_ids], example_ids=example_ids
         )
 
 
 class _ValidationBatches(torch.utils.data.Dataset[list[int]]):
     """Batches by length of the validation examples, whose ids come after those of the training examples."""
 
-    def __init__(self, data: TrainingData, recipe: Recipe):
-        batches = by_length(example_lengths(data.validation), 2 * recipe.tokens_per_batch)
+    def __init__(self, data: TrainingData, recipe: Recipe, model: PreTrainedModel):
+        batches = by_length(lengths_for(model.config, data.validation), 2 * recipe.tokens_per_batch)
         self.batches = [[len(data.train) + index for index in batch] for batch in batches]
 
     def __len__(self) -> int:

@@ -17,7 +17,10 @@ Integers: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Example:
-    """One sentence pair as token ids; both lists end in eos, and neither has a start token."""
+    """One sentence pair as token ids; both lists end in eos, and neither has a start token.
+
+    For a decoder-only model: a prompt, as the model is to read it, and its completion, which ends in eos.
+    """
 
     source_ids: list[int]
     target_ids: list[int]
@@ -94,15 +97,7 @@ def collate(
     >>> batch["attention_mask"].tolist()
     [[1, 1, 1], [1, 1, 0]]
     """
-    if not examples:
-        raise ValueError("examples: got none, expected at least one")
-    for position, example in enumerate(examples):
-        if not example.source_ids or not example.target_ids:
-            raise ValueError(f"examples: number {position} is {example}, expected ids on both sides")
-    if example_ids is not None and len(example_ids) != len(examples):
-        raise ValueError(
-            f"example_ids: got {len(example_ids)}, expected {len(examples)}, one for each example"
-        )
+    check_examples(examples, example_ids)
     input_ids, attention_mask = pad_sources([example.source_ids for example in examples], pad_token_id)
     labels = _padded([example.target_ids for example in examples], ignore_index)
     batch = {
@@ -116,9 +111,25 @@ def collate(
             ignore_index=ignore_index,
         ),
     }
-    if example_ids is not None:
-        batch["example_ids"] = torch.tensor(example_ids, dtype=torch.int64)
-    return batch
+    return batch if example_ids is None else {**batch, "example_ids": id_tensor(example_ids)}
+
+
+def check_examples(examples: Sequence[Example], example_ids: Sequence[int] | None) -> None:
+    """Refuse what cannot be one batch."""
+    if not examples:
+        raise ValueError("examples: got none, expected at least one")
+    for position, example in enumerate(examples):
+        if not example.source_ids or not example.target_ids:
+            raise ValueError(f"examples: number {position} is {example}, expected ids on both sides")
+    if example_ids is not None and len(example_ids) != len(examples):
+        raise ValueError(
+            f"example_ids: got {len(example_ids)}, expected {len(examples)}, one for each example"
+        )
+
+
+def id_tensor(example_ids: Sequence[int]) -> Tensor:
+    """The ids of a batch's rows, int64 [batch]."""
+    return torch.tensor(example_ids, dtype=torch.int64)
 
 
 def pad_sources(sources: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:

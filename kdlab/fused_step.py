@@ -1,0 +1,79 @@
+"""Whether a training step's loss is made from hidden states, and that loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdlab.fused import fused_linear_distillation_loss
+from kdlab.linear_head import HiddenLogits, LinearHead
+from kdlab.losses import DistillationLoss
+from kdlab.model_io import Batch, target_labels
+from kdlab.teachers import HiddenTeacher, Teacher
+
+
+@dataclass(frozen=True)
+class FusedStep:
+    """The distillation loss of a student and a teacher whose logits never exist at once. Made by `of`."""
+
+    head: LinearHead  # the student's
+    teacher: HiddenTeacher
+    options: dict[str, Any]  # of the loss
+
+    @classmethod
+    def of(cls, student: nn.Module, teacher: Teacher | None, loss: nn.Module) -> FusedStep:
+        """For these three.
+
+        Raises:
+            ValueError: they need logits, and why.
+        """
+        if type(loss) is not DistillationLoss:
+            raise ValueError(f"loss: got a {type(loss).__name__}, expected a DistillationLoss")
+        if not isinstance(teacher, HiddenTeacher):
+            raise ValueError(
+                f"teacher: got a {type(teacher).__name__}, expected one that gives hidden states, such as LiveTeacher"
+            )
+        theirs, was_training = teacher.linear_head(), student.training
+        try:
+            head = LinearHead.of(student.train())  # in eval mode a dropout before the last layer would not show
+        finally:
+            student.train(was_training)
+        if head.vocabulary != theirs.vocabulary and loss.options.get("vocabulary", "same") == "same":
+            raise ValueError(
+                f"teacher: got a vocabulary of {theirs.vocabulary}, expected the student's {head.vocabulary}"
+            )
+        options = {name: value for name, value in loss.options.items() if name != "overwrite_teacher"}
+        return cls(head, teacher, options)
+
+    def student(self, model: nn.Module, batch: Batch) -> HiddenLogits:
+        """What the student gives for a batch, with grad."""
+        return self.head.hidden_logits(model, batch)
+
+    def loss(
+        self,
+        student: HiddenLogits,
+        teacher: HiddenLogits,
+        batch: Batch,
+        num_items_in_batch: Tensor | int | None,
+    ) -> Tensor:
+        """See `fused_linear_distillation_loss`."""
+        return fused_linear_distillation_loss(
+            student.hidden,
+            student.weight,
+            teacher.hidden,
+            teacher.weight,
+            target_labels(batch),
+            student.bias,
+            teacher.bias,
+            student_scale=student.scale,
+            teacher_scale=teacher.scale,
+            student_soft_cap=student.soft_cap,
+            teacher_soft_cap=teacher.soft_cap,
+            **{"num_items_in_batch": num_items_in_batch, **self.options},
+        )
+
+
+def worth_it(student: nn.Module) -> bool:
+    return True
