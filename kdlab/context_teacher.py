@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kdlab.files import fingerprint
 from kdlab.linear_head import HiddenLogits, LinearHead
 from kdlab.model_io import Batch, batch_alignment, target_labels
-from kdlab.teachers import HiddenTeacher, LiveTeacher, Teacher, if_it_can
+from kdlab.teachers import HiddenTeacher, LiveTeacher, Teacher, if_it_can, refuse_own_call
 from kdlab.text.batches import Example
 from kdlab.text.causal import collate_for
 
@@ -101,6 +101,7 @@ class ContextTeacher:
 
     def linear_head(self) -> LinearHead:
         """See `HiddenTeacher`."""
+        refuse_own_call(self, ContextTeacher)
         return self._hidden_teacher().linear_head()
 
     @torch.no_grad()

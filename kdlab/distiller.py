@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from kdlab.distributions import at_least_float32
-from kdlab.fused_step import FusedStep, worth_it
+from kdlab.fused_step import FusedStep
 from kdlab.linear_head import call_as_forward
 from kdlab.losses import DistillationLoss
 from kdlab.model_io import aligned, model_inputs, target_labels
@@ -85,7 +85,7 @@ class Distiller(Seq2SeqTrainer):
         self.loss_is_scaled_for_ga = True
         if teacher is not None:
             place_teacher(teacher, model, args.device)
-        self.fused_step = self._choose(fused)
+        self.fused_step = self._choose(model, fused)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_Bar(description))
@@ -138,17 +138,22 @@ class Distiller(Seq2SeqTrainer):
 
         return call_as_forward(model, student, loss)
 
-    def _choose(self, fused: bool | None) -> FusedStep | None:
+    def _choose(self, student: PreTrainedModel, fused: bool | None) -> FusedStep | None:
         """The step from hidden states, or None: from logits."""
-        if fused is False or (fused is None and not worth_it(self.model)):
+        if fused is False or (fused is None and self.teacher is None):
             return None
         try:
-            if self.args.n_gpu > 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.torch_compile:
+            if (
+                self.args.n_gpu > 1
+                or self.is_fsdp_enabled
+                or self.is_deepspeed_enabled
+                or self.args.torch_compile
+            ):
                 raise ValueError(
                     "args: got DataParallel, FSDP, DeepSpeed or torch_compile, expected one process for each device, "
                     "with whole weights"
                 )
-            return FusedStep.of(self.model, self.teacher, self.loss)
+            return FusedStep.of(student, self.teacher, self.loss)
         except ValueError as reason:
             if fused:
                 raise ValueError(f"fused: got True, which cannot be: {reason}") from reason

@@ -35,9 +35,13 @@ class FusedStep:
             raise ValueError(
                 f"teacher: got a {type(teacher).__name__}, expected one that gives hidden states, such as LiveTeacher"
             )
+        if student._forward_hooks or student._forward_pre_hooks:
+            raise ValueError("student: got one with forward hooks, expected none: they would see no logits")
         theirs, was_training = teacher.linear_head(), student.training
         try:
-            head = LinearHead.of(student.train())  # in eval mode a dropout before the last layer would not show
+            head = LinearHead.of(
+                student.train()
+            )  # in eval mode a dropout before the last layer would not show
         finally:
             student.train(was_training)
         if head.vocabulary != theirs.vocabulary and loss.options.get("vocabulary", "same") == "same":
@@ -73,7 +77,3 @@ class FusedStep:
             teacher_soft_cap=teacher.soft_cap,
             **{"num_items_in_batch": num_items_in_batch, **self.options},
         )
-
-
-def worth_it(student: nn.Module) -> bool:
-    return True

@@ -25,7 +25,11 @@ SCALES: dict[str, Callable[[float], float]] = {
     "lm_head_multiplier": lambda value: value,
     "logits_scaling": lambda value: 1 / value,
 }
-SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")  # Gemma, RecurrentGemma, xLSTM
+SOFT_CAPS = (
+    "final_logit_softcapping",
+    "logits_soft_cap",
+    "output_logit_soft_cap",
+)  # Gemma, RecurrentGemma, xLSTM
 PEAK = 100.0  # of the trial's logits; caps in use are 15 to 50
 
 
@@ -68,7 +72,8 @@ class LinearHead:
         layer, backbone = model.get_output_embeddings(), model.base_model
         if type(layer) is not nn.Linear:
             raise ValueError(
-                f"model: got a {type(model).__name__} whose output layer is a {type(layer).__name__}, expected nn.Linear"
+                f"model: got a {type(model).__name__} whose output layer is a {type(layer).__name__}, "
+                "expected nn.Linear"
             )
         if backbone is model:
             raise ValueError(f"model: got a {type(model).__name__}, whose body is no module of its own")
@@ -125,10 +130,11 @@ class LinearHead:
                 f"model: got a {type(model).__name__} whose last hidden states are not what its output layer reads"
             )
         expected = _multiply(self._hidden_logits(model, seen["enlarged"]))
-        if not torch.allclose(logits.to(expected), expected, rtol=0.0, atol=_tolerance(logits, expected)):
+        error = (logits.to(expected) - expected).abs().max()
+        if not error <= _tolerance(logits, expected):  # NaN, where the weight is all 0, is refused too
             raise ValueError(
-                f"model: got a {type(model).__name__} whose logits are not soft_cap(scale * (hidden @ weight.T + bias)) "
-                f"with scale {self.scale} and soft_cap {self.soft_cap}, or whose output layer is all 0"
+                f"model: got a {type(model).__name__} whose logits are not soft_cap(scale * (hidden @ weight.T + "
+                f"bias)) with scale {self.scale} and soft_cap {self.soft_cap}, or whose output layer is all 0"
             )
 
 
@@ -152,15 +158,14 @@ def call_as_forward(wrapper: nn.Module, model: nn.Module, function: Callable[[],
 def _scale_and_cap(model: Any) -> tuple[float, float | None]:
     """Those that the configuration names."""
     config = model.config.get_text_config()
-    values = {
-        name: getattr(config, name, None) for name in (*SCALES, *SOFT_CAPS)
-    }  # a name may mean something else elsewhere: the trial shows
+    # A name may mean something else in another family; the trial shows.
+    values = {name: getattr(config, name, None) for name in (*SCALES, *SOFT_CAPS)}
     given = {
         name: float(value)
         for name, value in values.items()
         if isinstance(value, int | float) and 0 < value < math.inf
     }
-    scale = math.prod(of(given[name]) for name, of in SCALES.items() if name in given)
+    scale = math.prod((of(given[name]) for name, of in SCALES.items() if name in given), start=1.0)
     return scale, next((given[name] for name in SOFT_CAPS if name in given), None)
 
 

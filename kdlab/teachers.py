@@ -42,6 +42,10 @@ class Teacher(Protocol):
 class HiddenTeacher(Protocol):
     """A Teacher that may give its last hidden states in place of its logits, to a fused loss."""
 
+    def __call__(self, batch: Batch) -> Tensor | TopK:
+        """See `Teacher`."""
+        ...
+
     def linear_head(self) -> LinearHead:
         """What makes logits of them. Raises ValueError, which says why, where that is not possible."""
         ...
@@ -92,8 +96,7 @@ class LiveTeacher:
 
     def linear_head(self) -> LinearHead:
         """See `HiddenTeacher`."""
-        if type(self).__call__ is not LiveTeacher.__call__:
-            raise ValueError(f"teacher: got a {type(self).__name__}, which makes logits in a way of its own")
+        refuse_own_call(self, LiveTeacher)
         if self._head is None:
             self._head = LinearHead.of(self._model_in_eval_mode())
         return self._head
@@ -232,7 +235,9 @@ class CachedTeacher:
         places = torch.arange(counted.shape[1])
         end = (counted * (places + 1)).amax(1)
         # A decoder-only row begins with its prompt, which holds no target.
-        start = torch.zeros_like(end) if batch_alignment(batch) == "encoder_decoder" else counted.int().argmax(1)
+        start = (
+            torch.zeros_like(end) if batch_alignment(batch) == "encoder_decoder" else counted.int().argmax(1)
+        )
         wrong = (end - start != lengths).nonzero()
         if len(wrong):
             row = int(wrong[0])
@@ -318,6 +323,12 @@ def place_teacher(teacher: Teacher, student: nn.Module, device: torch.device) ->
     """Bring a teacher that is a model to the student's device, and refuse one that is part of the student."""
     if_it_can(teacher, "check_apart", student)
     if_it_can(teacher, "to", device)
+
+
+def refuse_own_call(teacher: HiddenTeacher, kind: type) -> None:
+    """Refuse a subclass of `kind` that makes its logits in a way of its own: hidden states would pass it by."""
+    if type(teacher).__call__ is not kind.__call__:
+        raise ValueError(f"teacher: got a {type(teacher).__name__}, which makes logits in a way of its own")
 
 
 def if_it_can(teacher: Teacher, name: str, argument: Any) -> None:

@@ -2,7 +2,8 @@
 
 Students and teachers of the `cpu` profiles, their vocabularies and larger ones, a whole step (both models forward,
 backward, AdamW) by the Distiller's own `compute_loss`. The two take turns, round after round; seconds are the process's
-own, so that others on the machine count less. Memory is the peak of a process that does one of the two.
+own, so that others on the machine count less, with freed memory kept as `kdlab distill` keeps it. Memory is the peak of
+a process that does one of the two.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from kdlab.allocator import keep_memory
 from kdlab.distiller import Distiller
 from kdlab.profiles import PROFILES
 from kdlab.students import new_model
@@ -24,39 +26,46 @@ from kdlab.teachers import LiveTeacher
 from tests.bench.fused_memory import _memory, _peak
 from tests.bench.step_cost import _Tokenizer
 
-VOCABULARIES = {"phrasebook": (1_200, 4_000, 32_000), "text": (4_000, 8_000, 16_000, 32_000)}
+# Profile, entries of the vocabulary, sentences in a batch.
+CASES = [
+    ("phrasebook", 1_200, 75),
+    ("phrasebook", 1_200, 4),
+    ("phrasebook", 4_000, 75),
+    ("phrasebook", 32_000, 75),
+    ("phrasebook", 32_000, 4),
+    ("text", 4_000, 75),
+    ("text", 32_000, 75),
+]
 
 
 def measure(rounds: int = 9) -> dict[str, Any]:
     """Medians of the ratios round by round, fused to logits, and of the peaks of memory."""
     figures = {}
-    for profile, vocabularies in VOCABULARIES.items():
-        for vocabulary in vocabularies:
-            found = _in_a_process("both", profile, vocabulary, rounds)
-            peaks = {name: _in_a_process(name, profile, vocabulary, 2)["mib"] for name in ("logits", "fused")}
-            figures[f"{profile} {vocabulary}"] = {
-                **{key: round(value, 3) for key, value in found.items()},
-                **{f"{name}_mib": round(peak, 1) for name, peak in peaks.items()},
-                "memory_ratio": round(peaks["fused"] / peaks["logits"], 3),
-            }
-            print(profile, vocabulary, figures[f"{profile} {vocabulary}"], file=sys.stderr, flush=True)
+    for case in CASES:
+        found = _in_a_process("both", *case, rounds)
+        peaks = {name: _in_a_process(name, *case, 2)["mib"] for name in ("logits", "fused")}
+        figures["{} {} {} rows".format(*case)] = {
+            **{key: round(value, 3) for key, value in found.items()},
+            **{f"{name}_mib": round(peak, 1) for name, peak in peaks.items()},
+            "memory_ratio": round(peaks["fused"] / peaks["logits"], 3),
+        }
     return figures
 
 
-def _in_a_process(which: str, profile: str, vocabulary: int, rounds: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.bench.fused_step", which, profile, str(vocabulary), str(rounds)]
+def _in_a_process(which: str, *numbers: str | int) -> dict[str, float]:
+    command = [sys.executable, "-m", "tests.bench.fused_step", which, *map(str, numbers)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     figures: dict[str, float] = json.loads(output.splitlines()[-1])
     return figures
 
 
-def _here(which: str, profile: str, vocabulary: int, rounds: int) -> dict[str, float]:
+def _here(which: str, profile: str, vocabulary: int, rows: int, rounds: int) -> dict[str, float]:
     from transformers import Seq2SeqTrainingArguments
 
     torch.manual_seed(0)
     sizes, tokenizer = PROFILES[profile, "cpu"], _Tokenizer(vocabulary)
     teacher = LiveTeacher(new_model(sizes.teacher, tokenizer, 1))  # type: ignore[arg-type]
-    rows, source, target = 75, 18, 20
+    source, target = 18, 20
     input_ids = torch.randint(3, vocabulary, (rows, source))
     labels = torch.randint(3, vocabulary, (rows, target))
     decoder_input_ids = labels.roll(1, dims=1)
@@ -94,4 +103,5 @@ def _here(which: str, profile: str, vocabulary: int, rounds: int) -> dict[str, f
 
 
 if __name__ == "__main__":
+    keep_memory()
     print(json.dumps(_here(*sys.argv[1:3], *map(int, sys.argv[3:]))))

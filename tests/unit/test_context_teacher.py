@@ -59,9 +59,7 @@ def test_each_row_is_that_of_the_teacher_with_its_context(student, teacher):
     found = ContextTeacher(model, CONTEXTS)(batch)
     assert found.shape == (*target_labels(batch).shape, VOCABULARY)
     assert not found.requires_grad
-    check_rows(
-        found, batch, ORDER, lambda e, i: by_hand(model, CONTEXTS[i] + e.source_ids, e.target_ids)
-    )
+    check_rows(found, batch, ORDER, lambda e, i: by_hand(model, CONTEXTS[i] + e.source_ids, e.target_ids))
     assert not torch.allclose(found, ContextTeacher(model, [[]] * 4)(batch))
 
 
@@ -86,7 +84,9 @@ def test_labels_that_are_ignored_in_the_midst(kind):
     batch = batch_for(model)
     whole = ContextTeacher(model, CONTEXTS)(batch)
     counted = (target_labels(batch) != -100).nonzero()
-    row, place = next((r, p) for r, p in counted.tolist() if [r, p + 1] in counted.tolist() and p > 1 and r > 0)
+    row, place = next(
+        (r, p) for r, p in counted.tolist() if [r, p + 1] in counted.tolist() and p > 1 and r > 0
+    )
     shift = 0 if kind == "encoder-decoder" else 1
     labels = batch["labels"].clone()
     labels[row, place + shift] = -100
@@ -162,7 +162,7 @@ def test_its_answers_can_be_cached(tmp_path):
     torch.testing.assert_close(dense[counted].exp(), live[counted].exp(), rtol=0.0, atol=1e-3)
     others = [ContextTeacher(model, CONTEXTS[::-1]), ContextTeacher(decoder_only(seed=1), CONTEXTS)]
     assert len({other.fingerprint() for other in (teacher, *others)}) == 3
-    with pytest.raises(ValueError, match="add_context: got a function .* expected a list"):
+    with pytest.raises(ValueError, match=r"add_context: got a function .* expected a list"):
         ContextTeacher(model, lambda example, i: example).fingerprint()
 
 
@@ -191,15 +191,26 @@ def test_the_teacher_is_the_students_own_affair(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda ids: [*ids[:1], 22, *ids[2:]], r"of 3 tokens for row 1, expected the student's 3 .* token 1, 22 instead of 9"),
-        (lambda ids: ids[:-1], r"of 2 tokens for row 1, expected the student's 3 .* token 2, the end instead of 1"),
-        (lambda ids: [*ids, 5], r"of 4 tokens for row 1, expected the student's 3 .* token 3, 5 instead of the end"),
+        (
+            lambda ids: [*ids[:1], 22, *ids[2:]],
+            r"of 3 tokens for row 1, expected the student's 3 .* token 1, 22 instead of 9",
+        ),
+        (
+            lambda ids: ids[:-1],
+            r"of 2 tokens for row 1, expected the student's 3 .* token 2, the end instead of 1",
+        ),
+        (
+            lambda ids: [*ids, 5],
+            r"of 4 tokens for row 1, expected the student's 3 .* token 3, 5 instead of the end",
+        ),
         (lambda ids: [4, *ids], r"of 4 tokens for row 1, .* token 0, 4 instead of 8"),
     ],
 )
 def test_another_target_is_refused(change, message):
     def add(example, example_id):
-        return Example(example.source_ids, change(example.target_ids) if example_id == 0 else example.target_ids)
+        return Example(
+            example.source_ids, change(example.target_ids) if example_id == 0 else example.target_ids
+        )
 
     model = decoder_only()
     with pytest.raises(ValueError, match=rf"add_context: got a target {message}"):

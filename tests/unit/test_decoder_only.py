@@ -182,7 +182,14 @@ def test_a_cache(tmp_path):
     teacher = LiveTeacher(decoder_only(seed=1))
     keep = Keep(k=VOCABULARY, min_probability=0.0)
     cache = build_cache(
-        tmp_path, teacher, Words(), EXAMPLES, keep, decoder_only=True, examples_per_shard=3, tokens_per_batch=12
+        tmp_path,
+        teacher,
+        Words(),
+        EXAMPLES,
+        keep,
+        decoder_only=True,
+        examples_per_shard=3,
+        tokens_per_batch=12,
     )
     order = [3, 0, 2, 0]
     batch = collate_causal([EXAMPLES[i] for i in order], pad_token_id=0, example_ids=order)
@@ -210,7 +217,9 @@ def test_a_whole_run_comes_close_to_its_teacher(tmp_path):
 
 
 def test_batches():
-    batch = collate_causal([Example([5, 6], [7, 1]), Example([5], [8, 1])], pad_token_id=9, example_ids=[4, 2])
+    batch = collate_causal(
+        [Example([5, 6], [7, 1]), Example([5], [8, 1])], pad_token_id=9, example_ids=[4, 2]
+    )
     assert {name: tensor.tolist() for name, tensor in batch.items()} == {
         "input_ids": [[5, 6, 7, 1], [5, 8, 1, 9]],
         "attention_mask": [[1, 1, 1, 1], [1, 1, 1, 0]],
