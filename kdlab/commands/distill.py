@@ -129,7 +129,7 @@ def run(chosen: argparse.Namespace) -> int:
     finally:
         spent = before + time.perf_counter() - start
         write_json(folder / CLOCK, {"seconds": spent})
-    report["command"], report["versions"] = _command(chosen), _versions()
+    report["command"], report["versions"] = _command(chosen), versions()
     report["wall_seconds"] = round(spent, 1)  # of all the sessions that were not killed
     write_text(folder / "report.html", html_page(report))
     write_json(folder / REPORT, report)
@@ -185,7 +185,8 @@ def _command(chosen: argparse.Namespace) -> str:
     return shlex.join(parts)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that the figures depend on."""
     import platform
     from importlib.metadata import version
 
