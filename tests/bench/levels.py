@@ -60,6 +60,29 @@ def folder_of(name: str, chosen: argparse.Namespace) -> Path:
     return Path(chosen.out) / name.replace(", ", "-").replace(" ", "_")
 
 
+def summary(reports: dict[str, dict[str, Any]], chosen: argparse.Namespace) -> dict[str, Any]:
+    """The figures of all settings that are there; no text."""
+    collected = {name: collect([report]) for name, report in reports.items()}
+    first = collected[FIRST]
+    return {
+        "teacher": first["systems"]["teacher"],
+        "alone": first["systems"]["baseline"],
+        "settings": {
+            name: {
+                "flags": SETTINGS[name],
+                **found["systems"]["distilled"],
+                "gap_closed": found["gap_closed"]["distilled"],
+            }
+            for name, found in collected.items()
+        },
+        "updates": chosen.updates,
+        "seed": chosen.seed,
+        **{name: first[name] for name in ("data", "profile", "machine")},
+        "command": f"python -m tests.bench.levels --data FOLDER --updates {chosen.updates} --seed {chosen.seed}",
+        "versions": versions(),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.levels",
@@ -82,24 +105,5 @@ def main() -> None:
     print(RESULTS)
 
 
-def summary(reports: dict[str, dict[str, Any]], chosen: argparse.Namespace) -> dict[str, Any]:
-    """The figures of all settings that are there; no text."""
-    collected = {name: collect([report]) for name, report in reports.items()}
-    first = collected[FIRST]
-    return {
-        "teacher": first["systems"]["teacher"],
-        "alone": first["systems"]["baseline"],
-        "settings": {
-            name: {
-                "flags": SETTINGS[name],
-                **found["systems"]["distilled"],
-                "gap_closed": found["gap_closed"]["distilled"],
-            }
-            for name, found in collected.items()
-        },
-        "updates": chosen.updates,
-        "seed": chosen.seed,
-        **{name: first[name] for name in ("data", "profile", "machine")},
-        "command": f"python -m tests.bench.levels --data FOLDER --updates {chosen.updates} --seed {chosen.seed}",
-        "versions": versions(),
-    }
+if __name__ == "__main__":
+    main()
