@@ -162,7 +162,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem aut
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .3rem .7rem; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }}
 svg {{ max-width: 100%; height: auto; }}
-code {{ overflow-wrap: anywhere; }}
+p, code {{ overflow-wrap: anywhere; }}
 </style>
 </head>
 <body>
