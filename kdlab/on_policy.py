@@ -53,7 +53,7 @@ class OnPolicy:
 
     >>> on_policy = OnPolicy(lmbda=0.5)
     >>> [on_policy.samples_at(seed=0, update=update) for update in range(6)]
-    [True, True, False, True, False, False]
+    [True, False, False, True, False, True]
     """
 
     lmbda: float = 0.5

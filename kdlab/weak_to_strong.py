@@ -62,22 +62,16 @@ class ConfidenceLoss(nn.Module):
             weight *= self.update / self.warmup_updates
         if weight == 0 or not torch.is_grad_enabled():
             return loss
-        # Of the loss's options, those that say which tokens count and how they are added up.
-        shared = {
-            name: self.loss.options[name]
-            for name in ("reduction", "ignore_index")
-            if name in self.loss.options
-        }
+        options = self.loss.options
         chosen = student_logits.detach().argmax(-1)
         if labels is not None:
-            ignored = shared.get("ignore_index", -100)
-            chosen = torch.where(labels == ignored, labels, chosen)
+            chosen = chosen.masked_fill(labels == options.get("ignore_index", -100), -100)
         own = distillation_loss(
             student_logits,
             teacher_logits,
             chosen,
             ce_weight=1.0,
+            reduction=options.get("reduction", "token_mean"),
             num_items_in_batch=num_items_in_batch,
-            **shared,
         )
         return (1 - weight) * loss + weight * own
