@@ -26,10 +26,10 @@ class ConfidenceLoss(nn.Module):
     Raises:
         ValueError: a weight or warm-up out of its range.
 
-    Source: Burns et al. 2023, "Weak-to-Strong Generalization", who warm up over the first fifth of training. Their
-    tasks have two classes, and y_hat is cut at a threshold that puts half of a batch into each; a vocabulary has no
-    such balance, so the most probable token (at T = 1, over the tokens that count) is taken here. No gradient flows
-    through the choice. Where no gradient is asked for, as in evaluation, `loss` alone is given.
+    Source: Burns et al. 2023, "Weak-to-Strong Generalization", who let the weight grow at the start of training. For
+    two classes they harden q at a threshold that puts half of a batch into each; a vocabulary has no such balance,
+    so the most probable token is taken, at T = 1, where a token counts. No gradient flows through the choice. Where
+    no gradient is asked for, as in evaluation, `loss` alone is given.
 
     >>> student, teacher = torch.tensor([[0.6, 0.4]]).log().requires_grad_(), torch.tensor([[0.5, 0.5]]).log()
     >>> round(ConfidenceLoss(weight=1.0)(student, teacher).item(), 4)  # -log 0.6
