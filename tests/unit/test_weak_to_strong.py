@@ -13,8 +13,9 @@ from kdlab.students import Architecture, count_parameters
 from kdlab.teachers import LiveTeacher
 from kdlab.training import TrainingData, train
 from kdlab.weak_to_strong import ConfidenceLoss
+from tests.bench.step_cost import StubTokenizer
 from tests.unit.reference import random_logits
-from tests.unit.test_on_policy import EOS, Tokenizer, data, model_of
+from tests.unit.test_on_policy import EOS, data, model_of
 from tests.unit.test_training import distiller
 
 LARGE = Architecture(d_model=32, encoder_layers=2, decoder_layers=2, ffn=64, heads=2, dropout=0.0)
@@ -95,7 +96,7 @@ def test_a_small_teacher_teaches_a_large_student(tmp_path, loss):
     made = pseudo_targets(teacher, sources, search, tmp_path / "pseudo_targets.jsonl")
     assert len({tuple(example.target_ids) for example in made.examples}) > 10
     recipe = Recipe(updates=80, tokens_per_batch=60, learning_rate=1e-2, warmup=5, evaluations=8)
-    tokenizer = Tokenizer(30)
+    tokenizer = StubTokenizer(30)
     tokenizer.save_pretrained = lambda folder: None
     examples = TrainingData(made.examples[4:], made.examples[:4])
     record = train(
