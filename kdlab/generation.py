@@ -90,14 +90,22 @@ def generate(
         {index in `sources`: target ids}. Ids end in eos, unless the length limit cut them: those that do not
         are unfinished.
     """
-    lengths = [(len(ids), 1) for ids in sources]
-    budget = max(search.tokens_per_batch // search.num_beams, max((n for n, _ in lengths), default=1))
     with progress_bar(len(sources), description, "sentences") as bar:
-        for number, batch in enumerate(by_length(lengths, budget)):
+        for number, batch in enumerate(source_batches(sources, search)):
             if not all(index in done for index in batch):
                 targets = search_batch(model, [sources[index] for index in batch], search, number)
                 yield dict(zip(batch, targets, strict=True))
             bar.update(len(batch))
+
+
+def source_batches(sources: Sequence[Sequence[int]], search: Search) -> list[list[int]]:
+    """Indices of the sources in each batch of the search, long ones first; each source once.
+
+    >>> source_batches([[5, 1], [5, 6, 7, 1], [1]], Search(tokens_per_batch=4))
+    [[1], [0, 2]]
+    """
+    lengths = [(len(ids), 1) for ids in sources]
+    return by_length(lengths, max(search.tokens_per_batch // search.num_beams, *(n for n, _ in lengths), 1))
 
 
 def translate(
@@ -130,9 +138,50 @@ def _seeded(search: Search, batch: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+# What a model's own settings may say about which tokens begin, end and never stand in a target.
+_TOKENS = (
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+)
+
+
+@contextmanager
+def _unbiased(model: PreTrainedModel, search: Search) -> Iterator[None]:
+    """Draw from the model's distribution at the search's temperature and from no other.
+
+    A pretrained model's own settings (top_p, a penalty on repetition, an eos forced at the limit) would bend it, and
+    transformers fills whatever a call leaves open from them: for the time of the sampling they make way.
+    """
+    if not search.sample:
+        yield
+        return
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    tokens = {name: getattr(own, name, None) for name in _TOKENS}
+    # The Trainer switches the cache off in the model's configuration: without it each token reads all the others anew.
+    model.generation_config = GenerationConfig(
+        do_sample=True, temperature=search.temperature, top_k=0, top_p=1.0, use_cache=True, **tokens
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
 @torch.no_grad()
 def search_batch(
-    model: PreTrainedModel | Runtime, sources: Sequence[Sequence[int]], search: Search, number: int = 0
+    model: PreTrainedModel | Runtime,
+    sources: Sequence[Sequence[int]],
+    search: Search,
+    number: int = 0,
+    max_length: int | None = None,
 ) -> list[list[int]]:
     """Target ids of one batch of sources, in their order; they end in eos unless the length limit cut them.
 
@@ -141,6 +190,7 @@ def search_batch(
         sources: token ids that end in eos.
         search: beam, greedy or sampling.
         number: of the batch, which the seed of the sampling is made from.
+        max_length: the most target tokens (with eos), where that is less than `length_limit` allows.
     """
     if isinstance(model, Runtime):
         return model.search_batch(sources, search)
@@ -148,11 +198,11 @@ def search_batch(
     device = next(model.parameters()).device
     pad, eos = model.generation_config.pad_token_id, model.generation_config.eos_token_id
     input_ids, mask = pad_sources(sources, pad)
-    options: dict[str, Any] = {"do_sample": search.sample, "num_beams": search.num_beams}
-    if search.sample:
-        options |= {"temperature": search.temperature, "top_k": 0}
     limit = length_limit(input_ids.shape[1], getattr(model.config, "max_position_embeddings", None))
-    with _seeded(search, number, device):
+    if max_length is not None:
+        limit = min(limit, max_length)
+    options: dict[str, Any] = {} if search.sample else {"do_sample": False, "num_beams": search.num_beams}
+    with _seeded(search, number, device), _unbiased(model, search):
         outputs: torch.Tensor = model.generate(  # type: ignore[operator]
             input_ids=input_ids.to(device),
             attention_mask=mask.to(device),

@@ -19,7 +19,9 @@ from kdlab.text.batches import BatchSchedule, Example, by_length, collate, examp
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from kdlab.on_policy import OnPolicy
     from kdlab.teachers import Teacher
+    from kdlab.weak_to_strong import ConfidenceLoss
 
 RECORD = "training.json"
 
@@ -46,7 +48,8 @@ def train(
     *,
     seed: int,
     teacher: Teacher | None = None,
-    loss: DistillationLoss | None = None,
+    loss: DistillationLoss | ConfidenceLoss | None = None,
+    on_policy: OnPolicy | None = None,
     label_smoothing: float = 0.0,
     description: str = "training",
 ) -> dict[str, Any]:
@@ -56,7 +59,8 @@ def train(
     and ends with the same weights as a run that was never stopped.
 
     Returns:
-        The record: train_seconds, updates, target tokens seen, epochs, best update and the validation curve.
+        The record: train_seconds, updates, target tokens seen (the data's: a student's own samples are not known
+        beforehand), epochs, best update and the validation curve.
     """
     record = finished(folder)
     if record is not None:
@@ -72,6 +76,7 @@ def train(
         data_collator=_Collator(data, model),
         teacher=teacher,
         loss=loss,
+        on_policy=on_policy,
         label_smoothing=label_smoothing,
         description=description,
     )

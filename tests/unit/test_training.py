@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from kdlab.generation import Search, generate, translate
 from kdlab.losses import DistillationLoss
+from kdlab.on_policy import OnPolicy
 from kdlab.profiles import Recipe
 from kdlab.sequences import pseudo_targets
 from kdlab.students import Architecture, count_parameters, new_model
@@ -114,7 +115,9 @@ def test_phrasebook_teacher_refuses_an_impossible_prefix(phrasebook, tokenizer, 
         PhrasebookTeacher(phrasebook, tokenizer)(collate([wrong], pad_token_id=0, decoder_start_token_id=0))
 
 
-def distiller(model, examples, folder, accumulation=1, teacher=None, batches=None, updates=1):
+def distiller(
+    model, examples, folder, accumulation=1, teacher=None, batches=None, updates=1, bf16=False, **options
+):
     from transformers import Seq2SeqTrainingArguments
 
     from kdlab.distiller import Distiller
@@ -135,12 +138,13 @@ def distiller(model, examples, folder, accumulation=1, teacher=None, batches=Non
         save_strategy="no",
         disable_tqdm=True,
         use_cpu=True,
+        bf16=bf16,
     )
 
     def pad(items):
         return collate([examples[i] for i in items[0]], pad_token_id=0, decoder_start_token_id=0)
 
-    return Distiller(model, args, teacher=teacher, train_dataset=batches, data_collator=pad)
+    return Distiller(model, args, teacher=teacher, train_dataset=batches, data_collator=pad, **options)
 
 
 @pytest.mark.parametrize("with_teacher", [False, True])
@@ -230,16 +234,23 @@ examples = [t.Example(s, y) for s, y in zip(
     t.encode_targets(tokenizer, [p.target for p in pairs], 64))]
 teacher = t.LiveTeacher(t.new_model(t.TINY, tokenizer, 7))
 t.train(t.new_model(t.TINY, tokenizer, 0), tokenizer, t.TrainingData(examples[:50], examples[50:]),
-        t.RECIPE, Path({folder!r}), seed=3, teacher=teacher, loss=t.DistillationLoss(), description="run")
+        t.RECIPE, Path({folder!r}), seed=3, teacher=teacher, loss=t.DistillationLoss(),
+        on_policy={on_policy!r} and t.OnPolicy(**{on_policy!r}), description="run")
 """
 
 
-def test_killed_and_resumed_ends_with_the_same_weights(tmp_path):
-    """kill -9 between two checkpoints; dropout and the order of batches must go on where they were."""
+@pytest.mark.parametrize("on_policy", [None, {"lmbda": 0.6, "max_length": 8}], ids=["data", "on_policy"])
+def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, on_policy):
+    """kill -9 between two checkpoints; dropout, the order of batches and the samples must go on where they were."""
+    if on_policy is not None:
+        # Both kinds of update on either side of the kill, which comes soon after update 6 of 12.
+        turns = [OnPolicy(**on_policy).samples_at(seed=3, update=update) for update in range(12)]
+        assert {True, False} == set(turns[:6]) == set(turns[8:])
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    script = RUN.format(tests=str(Path(__file__).parent), folder=str(whole))
+    options = {"tests": str(Path(__file__).parent), "on_policy": on_policy}
+    script = RUN.format(folder=str(whole), **options)
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-    script = RUN.format(tests=str(Path(__file__).parent), folder=str(killed))
+    script = RUN.format(folder=str(killed), **options)
     # Slow updates, so that the kill meets the run between its second checkpoint (update 6) and its end.
     slow = "import torch, time; step = torch.optim.AdamW.step\n"
     slow += "torch.optim.AdamW.step = lambda self, *a, **k: (time.sleep(0.3), step(self, *a, **k))[1]\n"
