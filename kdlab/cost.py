@@ -126,7 +126,7 @@ def measure_cost(vocabulary: int = 4000, *, repeats: int = 5) -> CostModel:
 
 
 def time_translation(model: Any, source_length: int, target_length: int, *, repeats: int = 5) -> float:
-    """Seconds of a greedy translation of random tokens at batch 1, cut at `target_length` and not before: the fastest."""
+    """Seconds of the fastest of some greedy translations at batch 1: random tokens, cut at `target_length` exactly."""
     source = torch.randint(
         model.config.vocab_size,
         (1, source_length),

@@ -162,7 +162,9 @@ class Counts:
 
 
 def count(model: PreTrainedModel) -> Counts:
-    """Walk through a model of a kind in `kdlab.families.FAMILIES`, and refuse others with a ValueError.
+    """Walk through a model of a kind in `kdlab.families.FAMILIES`.
+
+    Errors: ValueError for another kind, and for layers whose attention sees a window only (Qwen2's sliding attention).
 
     >>> from transformers import MarianMTModel
     >>> from kdlab.students import Architecture, count_parameters, marian_config
@@ -171,6 +173,8 @@ def count(model: PreTrainedModel) -> Counts:
     True
     """
     family = family_of(model, "model")
+    if "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
+        raise ValueError("model: got layers with sliding attention, expected full attention in all of them")
     output = model.get_parameter("lm_head.weight").numel()
     parts = {"encoder": Part(), "decoder": Part(), "rest": Part(token_weights=output)}
     for side, part in _stored(model, family):

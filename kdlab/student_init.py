@@ -243,12 +243,13 @@ def _origin(family: Family, name: str, chosen: dict[str, list[int]]) -> str:
 def _tie_alike(student: Any, teacher: Any, family: Family) -> None:
     """Tie what the teacher ties, and only that: a checkpoint may hold apart what its configuration calls tied.
 
-    An output matrix that is cut loose here starts as a copy of the embedding.
+    An output matrix that is cut loose here starts as the embedding with its rows in reverse order: transformers would
+    tie two equal ones again when it loads them.
     """
     owners: dict[int, nn.Parameter] = {}
     for name in [table for table, _ in family.tables] + ["lm_head"]:
         module, matrix = student.get_submodule(name), id(teacher.get_submodule(name).weight)
         if matrix not in owners:
             apart = all(module.weight is not owner for owner in owners.values())
-            owners[matrix] = module.weight if apart else nn.Parameter(module.weight.detach().clone())
+            owners[matrix] = module.weight if apart else nn.Parameter(module.weight.detach().flip(0))
         module.weight = owners[matrix]
