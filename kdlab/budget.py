@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 WIDTHS = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 MOST_LAYERS = {"encoder": 12, "decoder": 6}
 LEAST_HEAD_SIZE = 8
+WIDTH_OF_A_LAYER = 8  # the least, for each layer of a side
 STEP = 1.05  # sizes within 5% are taken as one
 
 
@@ -33,6 +34,9 @@ class Budget:
         milliseconds: of one greedy translation at batch 1.
         bits: 8, 16 or 32.
         source_length, target_length: tokens of the sentence that is meant, with eos.
+
+    >>> Budget(megabytes=2.0, milliseconds=5.0).bits
+    8
     """
 
     megabytes: float | None = None
@@ -88,7 +92,8 @@ def candidates(
     Encoder, Shallow Decoder"); then the fastest, then the smallest.
 
     The grid: `widths`, up to 12 layers in the encoder and 6 in the decoder, feed-forward layers four times the width.
-    With a teacher: its depth, its width and its ratio of feed-forward layers at most, its kind, its dropout.
+    With a teacher: its depth and its width at most, its kind, its ratio of feed-forward layers, its dropout. Neither
+    side has more layers than an eighth of the width: a choice of ours, since deep and narrow stacks are hard to train.
 
     Args:
         budget: the limits.
@@ -103,9 +108,10 @@ def candidates(
         ValueError for both or neither of teacher and vocabulary, a limit of time without `cost`, and a kind of
         teacher that is not supported.
 
-    >>> found = candidates(Budget(megabytes=0.5), vocabulary=4000, widths=[32, 64])
-    >>> found[0].architecture.d_model, found[0].megabytes <= 0.5
-    (64, True)
+    >>> cost = CostModel(operations_per_second=2e10, per_layer=5e-5, per_step=5e-5)
+    >>> found = candidates(Budget(megabytes=2, milliseconds=5), vocabulary=4000, cost=cost)
+    >>> found[0].architecture
+    Architecture(d_model=96, encoder_layers=6, decoder_layers=1, ffn=384, heads=4, dropout=0.1)
     """
     if teacher is not None and vocabulary is not None:
         raise ValueError("vocabulary: got one with a teacher, which has its own, expected None")
@@ -189,8 +195,9 @@ def _narrower(teacher: PreTrainedModel, widths: Sequence[int]) -> Iterator[tuple
 
 def _deeper(one: Architecture, counts: Counts, most: dict[str, int]) -> Iterator[tuple[Architecture, Counts]]:
     """From one layer on each side, every depth up to `most`; a side that has none gets none."""
-    for encoder_layers in range(one.encoder_layers, most["encoder"] + 1):
-        for decoder_layers in range(1, most["decoder"] + 1):
+    tall = one.d_model // WIDTH_OF_A_LAYER
+    for encoder_layers in range(one.encoder_layers, min(most["encoder"], tall) + 1):
+        for decoder_layers in range(1, min(most["decoder"], tall) + 1):
             deep = replace(one, encoder_layers=encoder_layers, decoder_layers=decoder_layers)
             yield deep, counts.deeper(encoder_layers, decoder_layers)
 

@@ -34,8 +34,11 @@ class CostModel:
         operations_per_second: of matrix products; infinite where the time does not depend on them.
         per_layer, per_step, start: seconds.
 
-    >>> CostModel(operations_per_second=1e9, per_layer=1e-4).operations_per_second
-    1000000000.0
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.counts import sketch
+    >>> counts = count(sketch(MarianMTModel, marian_config(Architecture(64, 6, 1, 256), 4000)))
+    >>> round(CostModel(operations_per_second=1e9, per_layer=1e-4).seconds(counts, 20, 20), 4)
+    0.028
     """
 
     operations_per_second: float
@@ -78,6 +81,13 @@ def fit_cost(observations: Sequence[Observation]) -> CostModel:
 
     Errors:
         ValueError for fewer than four, or a time that is not positive.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.counts import sketch
+    >>> sizes = [Architecture(width, layers, 1, 64) for width in (32, 64) for layers in (1, 3)]
+    >>> models = [count(sketch(MarianMTModel, marian_config(size, 100))) for size in sizes]
+    >>> fit_cost([Observation(counts, 8, 8, counts.greedy(8, 8) / 1e9) for counts in models]).per_step
+    0.0
     """
     if len(observations) < 4:
         raise ValueError(f"observations: got {len(observations)}, expected at least 4, one for each term")
@@ -126,7 +136,11 @@ def measure_cost(vocabulary: int = 4000, *, repeats: int = 5) -> CostModel:
 
 
 def time_translation(model: Any, source_length: int, target_length: int, *, repeats: int = 5) -> float:
-    """Seconds of the fastest of some greedy translations at batch 1: random tokens, cut at `target_length` exactly."""
+    """Seconds of the fastest of some greedy translations at batch 1: random tokens, cut at `target_length` exactly.
+
+    >>> time_translation(_untrained(Architecture(16, 1, 1, 32), 100), 5, 5, repeats=1) > 0
+    True
+    """
     source = torch.randint(
         model.config.vocab_size,
         (1, source_length),

@@ -65,6 +65,14 @@ class Counts:
         encoder, decoder: the layers.
         rest: embeddings, output and final norms; its `token_weights` are the output's.
         encoder_layers, decoder_layers: how many.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> counts = count(sketch(MarianMTModel, marian_config(Architecture(64, 6, 1, 256), 4000)))
+    >>> counts.parameters, counts.bytes(32), counts.bytes(8)
+    (622656, 2506624, 690432)
+    >>> counts.training(20, 20) / 1e6, counts.greedy(20, 20) / 1e6
+    (76.43136, 25.42848)
     """
 
     encoder: Part
@@ -192,7 +200,13 @@ def check_bits(bits: int) -> None:
 
 
 def sketch(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
-    """A model without weights, to be counted: on the meta device, in no memory and a few hundredths of a second."""
+    """A model without weights, to be counted: on the meta device, in no memory and a few hundredths of a second.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> sketch(MarianMTModel, marian_config(Architecture(4096, 1, 1, 8192), 50_000)).device
+    device(type='meta')
+    """
     with torch.device("meta"):
         return kind(config)
 

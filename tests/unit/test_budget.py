@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from transformers import MarianMTModel
 from kdlab.budget import WIDTHS, Budget, candidates
 from kdlab.cost import CostModel, Observation, fit_cost, measure_cost, time_translation
 from kdlab.counts import count, sketch
-from kdlab.student_init import fresh_student, projected_student
+from kdlab.projection import projected_student
+from kdlab.student_init import fresh_student
 from kdlab.students import Architecture, count_parameters, marian_config
 from tests.unit.kinds import ENCODER_DECODER, KINDS, teacher_of
 
@@ -24,23 +26,24 @@ def marian(*size, vocabulary=1000):
 
 
 def test_candidates_are_what_is_built():
-    budget = Budget(megabytes=0.4, milliseconds=6.0)
+    budget = Budget(megabytes=0.4, milliseconds=8.0)
     found = candidates(budget, vocabulary=1000, cost=COST)
-    assert len(found) > 20
+    assert len(found) > 10
     for candidate in found:
         model = sketch(MarianMTModel, marian_config(candidate.architecture, 1000))
         assert count(model) == candidate.counts
         assert candidate.counts.parameters == count_parameters(model)
         assert candidate.megabytes == candidate.counts.bytes(8, positions=True) / 1e6 <= 0.4
-        assert candidate.milliseconds == 1000 * COST.seconds(candidate.counts, 20, 20) <= 6.0
+        assert candidate.milliseconds == 1000 * COST.seconds(candidate.counts, 20, 20) <= 8.0
 
 
 @pytest.mark.parametrize("kind", COUNTED)
 def test_candidates_below_a_teacher_are_what_is_built(kind):
     teacher = teacher_of(kind)
     found = candidates(Budget(megabytes=1), teacher=teacher, widths=[8, 16, 24, 32])
-    depth = 12 if kind in ENCODER_DECODER else 4
-    assert 2 * depth <= len(found) <= 3 * depth  # not the width of 32; Llama takes none of 8 by two heads
+    # One layer to a side at width 8, two at 16, three at 24, none at 32; a Llama with two queries to a key has no 8.
+    expected = 1 + 4 + 9 if kind in ENCODER_DECODER else 1 + 2 + 3
+    assert len(found) == expected - kind.startswith(("llama", "qwen2"))
     assert max(candidate.architecture.d_model for candidate in found) == 24
     for candidate in found[:3] + found[-3:]:
         for student in (
@@ -61,7 +64,7 @@ def test_none_that_fits_is_missing():
         candidate.architecture: candidate
         for candidate in candidates(Budget(megabytes=1e6), vocabulary=500, cost=COST)
     }
-    assert len(every) == len(WIDTHS) * 12 * 6
+    assert len(every) == sum(min(12, width // 8) * min(6, width // 8) for width in WIDTHS)
     fitting = {
         architecture
         for architecture, candidate in every.items()
@@ -75,10 +78,10 @@ def test_each_limit_binds_alone():
     small = candidates(Budget(megabytes=0.3), vocabulary=1000)
     assert small
     assert all(candidate.milliseconds is None for candidate in small)
-    quick = candidates(Budget(milliseconds=2.0), vocabulary=1000, cost=COST)
+    quick = candidates(Budget(milliseconds=20.0), vocabulary=1000, cost=COST)
     assert quick
     assert max(candidate.megabytes for candidate in quick) > 0.3
-    longer = candidates(Budget(milliseconds=2.0, target_length=40), vocabulary=1000, cost=COST)
+    longer = candidates(Budget(milliseconds=20.0, target_length=40), vocabulary=1000, cost=COST)
     assert len(longer) < len(quick)
     assert candidates(Budget(megabytes=0.001), vocabulary=1000) == []
 
@@ -87,7 +90,7 @@ def test_the_most_capable_comes_first_and_a_deep_encoder_before_a_deep_decoder()
     found = candidates(Budget(megabytes=2.0), vocabulary=1000, cost=COST)
     sizes = [candidate.counts.layer_parameters for candidate in found]
     assert sizes[0] > 0.95 * max(sizes)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         first, second = before.architecture, after.architecture
         larger = before.counts.layer_parameters / after.counts.layer_parameters
         assert larger > 1 / 1.05 - 1e-9
@@ -102,8 +105,8 @@ def test_the_most_capable_comes_first_and_a_deep_encoder_before_a_deep_decoder()
 
 def test_with_a_limit_of_time_the_decoder_becomes_shallow():
     """The best three of the same budget of time, where layers are what it is made of."""
-    cost = CostModel(operations_per_second=1e12, per_layer=1e-4)
-    best = candidates(Budget(milliseconds=4.5, megabytes=5), vocabulary=1000, cost=cost)[:3]
+    cost = CostModel(math.inf, per_layer=1e-4)
+    best = candidates(Budget(milliseconds=4.5), vocabulary=1000, cost=cost)[:3]
     assert all(one.architecture.encoder_layers > 3 * one.architecture.decoder_layers for one in best)
 
 
@@ -147,8 +150,12 @@ def test_no_term_is_negative_and_the_fit_is_the_best_of_those():
     found = fit_cost(seen)
     terms = torch.tensor(
         [
-            [1, o.target_length, o.counts.encoder_layers + o.counts.decoder_layers * o.target_length]
-            + [o.counts.greedy(o.source_length, o.target_length)]
+            [
+                1,
+                o.target_length,
+                o.counts.encoder_layers + o.counts.decoder_layers * o.target_length,
+                o.counts.greedy(o.source_length, o.target_length),
+            ]
             for o in seen
         ],
         dtype=torch.float64,
