@@ -111,7 +111,7 @@ def candidates(
     >>> cost = CostModel(operations_per_second=2e10, per_layer=5e-5, per_step=5e-5)
     >>> found = candidates(Budget(megabytes=2, milliseconds=5), vocabulary=4000, cost=cost)
     >>> found[0].architecture
-    Architecture(d_model=96, encoder_layers=6, decoder_layers=1, ffn=384, heads=4, dropout=0.1)
+    Architecture(d_model=128, encoder_layers=3, decoder_layers=1, ffn=512, heads=4, dropout=0.1)
     """
     if teacher is not None and vocabulary is not None:
         raise ValueError("vocabulary: got one with a teacher, which has its own, expected None")
