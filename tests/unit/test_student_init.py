@@ -121,11 +121,23 @@ def test_fresh_has_the_size_and_all_else_of_the_teacher(kind):
     sides = ("encoder", "decoder") if kind in ENCODER_DECODER else ("decoder",)
     for side, layers in zip(sides, (2, 1) if len(sides) == 2 else (1,), strict=True):
         assert len(student.get_submodule(LISTS[kind.split("-")[0]].format(side))) == layers
-    linear = {tuple(p.shape) for n, p in student.named_parameters() if p.dim() == 2 and "embed" not in n}
-    assert {(20, 12), (12, 20)} & linear
-    assert all(set(shape) & {12, 20, 36, 44, 50, 66, 64, 32} for shape in linear)
-    rates = [m.p for m in student.modules() if isinstance(m, nn.Dropout)]
-    assert all(rate in (0.0, 0.2) for rate in rates)
+    shapes = {name: tuple(parameter.shape) for name, parameter in student.named_parameters()}
+    inner = [
+        shape[0]
+        for name, shape in shapes.items()
+        if name.endswith(("q_proj.weight", "SelfAttention.q.weight"))
+    ]
+    assert set(inner) <= {12}  # heads times head size
+    feed = [
+        shape
+        for name, shape in shapes.items()
+        if any(part in name for part in ("fc1.w", "up_p", "wi", "c_fc.w"))
+    ]
+    assert feed
+    assert all(set(shape) == {12, 20} for shape in feed)
+    rates = [getattr(config, name, None) for name in ("dropout", "dropout_rate", "resid_pdrop")]
+    rates += [config.attention_dropout] if kind.startswith(("llama", "qwen2")) else []
+    assert {rate for rate in rates if rate is not None} == {0.2}
     assert config.vocab_size == teacher.config.vocab_size
     assert logits(student).isfinite().all()
     if kind in DECODER_ONLY and kind != "gpt2":
@@ -187,6 +199,8 @@ def test_spread_is_even_and_keeps_both_ends(total):
         assert found == sorted(found)
         assert found[0] == 0
         assert layers == 1 or found[-1] == total - 1
+        for number, index in enumerate(found[1:], start=1):
+            assert abs(index - number * (total - 1) / (layers - 1)) <= 0.5
         gaps = {second - first for first, second in pairwise(found)}
         assert max(gaps, default=0) - min(gaps, default=0) <= 1
 
