@@ -104,7 +104,7 @@ def candidates(
         widths: to choose from; those wider than the teacher, or that no number of heads divides, are left out. None
             is `WIDTHS`, and the teacher's own.
 
-    Errors:
+    Raises:
         ValueError for both or neither of teacher and vocabulary, a limit of time without `cost`, and a kind of
         teacher that is not supported.
 

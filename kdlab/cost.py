@@ -79,7 +79,7 @@ def fit_cost(observations: Sequence[Observation]) -> CostModel:
         observations: at least four, of models that differ in width and in depth, and of different lengths; else the
             terms cannot be told apart.
 
-    Errors:
+    Raises:
         ValueError for fewer than four, or a time that is not positive.
 
     >>> from transformers import MarianMTModel

@@ -107,7 +107,7 @@ class Counts:
             positions: count the positions that a formula gives, in float32 and once for encoder and decoder, as the
                 exports write them; transformers does not.
 
-        Errors: ValueError for other bits than 8, 16 and 32.
+        Raises: ValueError for other bits than 8, 16 and 32.
         """
         check_bits(bits)
         whole = self.whole
@@ -172,7 +172,7 @@ class Counts:
 def count(model: PreTrainedModel) -> Counts:
     """Walk through a model of a kind in `kdlab.families.FAMILIES`.
 
-    Errors: ValueError for another kind, and for layers whose attention sees a window only (Qwen2's sliding attention).
+    Raises: ValueError for another kind, and for layers whose attention sees a window only (Qwen2's sliding attention).
 
     >>> from transformers import MarianMTModel
     >>> from kdlab.students import Architecture, count_parameters, marian_config

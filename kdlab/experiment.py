@@ -26,9 +26,12 @@ from kdlab.evaluation import (
 from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
 from kdlab.generation import translate
 from kdlab.losses import DistillationLoss
+from kdlab.on_policy import OnPolicy
 from kdlab.profiles import PhrasebookSizes, Profile, choose_profile
+from kdlab.projection import projected_student
 from kdlab.sequences import PseudoTargets, pseudo_targets
-from kdlab.students import count_parameters, new_model
+from kdlab.student_init import build, copied_student, fresh_student
+from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
 from kdlab.text.batches import Example
 from kdlab.text.parallel import Corpus, ParallelText, read_corpus
@@ -43,6 +46,8 @@ TEACHER_SEED = 0  # one teacher for all seeds of the students, so that their spr
 DATA_SEED = 0
 TRUTH_SENTENCES = 200  # of the test set, on which the exact distance to the truth is taken
 SPEED_SENTENCES = 300
+# What the user may choose in the place of the profile's own.
+FROM_PROFILE = ("level", "divergence", "temperature", "ce_weight", "init", "lmbda")
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,25 @@ class Settings:
     alpha: float | None = None
     temperature: float | None = None
     ce_weight: float | None = None
+    init: str | None = None
+    lmbda: float | None = None
+
+    def applied_to(self, profile: Profile) -> Profile:
+        """The profile with all that the user names in the place of its own."""
+        own = {name: getattr(self, name) for name in FROM_PROFILE}
+        profile = replace(profile, **{name: value for name, value in own.items() if value is not None})
+        if self.updates is not None:
+            profile = replace(profile, student_recipe=replace(profile.student_recipe, updates=self.updates))
+        return profile
 
     def loss(self, profile: Profile) -> DistillationLoss:
-        """How the student's distribution is compared with the teacher's: what the user names, else the profile's."""
-        named = {name: getattr(self, name) for name in ("divergence", "temperature", "ce_weight")}
-        chosen = {name: getattr(profile, name) if value is None else value for name, value in named.items()}
+        """How the student's distribution is compared with the teacher's."""
         of_divergence = {name: getattr(self, name) for name in ("beta", "skew", "alpha")}
         return DistillationLoss(
-            **chosen, **{name: value for name, value in of_divergence.items() if value is not None}
+            profile.divergence,
+            profile.ce_weight,
+            temperature=profile.temperature,
+            **{name: value for name, value in of_divergence.items() if value is not None},
         )
 
 
@@ -90,10 +106,9 @@ class Experiment:
     def __init__(self, settings: Settings, folder: Path):
         self.settings, self.folder = settings, folder
         self.profile_name, self.profile = choose_profile(settings.profile, settings.data)
-        if settings.updates is not None:
-            recipe = replace(self.profile.student_recipe, updates=settings.updates)
-            self.profile = replace(self.profile, student_recipe=recipe)
-        self.level = settings.level or self.profile.level
+        self.profile = settings.applied_to(self.profile)
+        self.level = self.profile.level
+        self.on_policy = on_policy(self.profile)
         self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
         self.task = load_task(settings, self.profile)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -150,7 +165,7 @@ class Experiment:
             rate, dropout = self.profile.labelled_rate, self.profile.labelled_dropout
             recipe = recipe if rate is None else replace(recipe, learning_rate=rate)
             architecture = architecture if dropout is None else replace(architecture, dropout=dropout)
-        student = new_model(architecture, self.tokenizer, self.settings.seed)
+        student = self.new_student(architecture, distil=distil)
         live = distil and self.level in ("word", "both")
         train(
             student,
@@ -161,9 +176,30 @@ class Experiment:
             seed=self.settings.seed,
             teacher=LiveTeacher(self.teacher) if live else None,
             loss=self.loss,
+            on_policy=self.on_policy if live else None,
             label_smoothing=0.0 if distil else recipe.label_smoothing,
             description=name.replace("_", " "),
         )
+
+    def new_student(self, size: Architecture, *, distil: bool) -> PreTrainedModel:
+        """A student before its training. The student alone is always fresh, and of the same size.
+
+        By the profile's `init`, one that is distilled is fresh as well; "copied", which is as wide as the teacher, with
+        some of its layers; or "projected", with its embeddings at the student's width.
+        """
+        init, seed = self.profile.init, self.settings.seed
+        if init == "fresh":
+            return new_model(size, self.tokenizer, seed)
+        if init == "projected":
+            make = projected_student if distil else fresh_student
+            return make(self.teacher, size, seed)
+        student = copied_student(
+            self.teacher,
+            encoder_layers=size.encoder_layers,
+            decoder_layers=size.decoder_layers,
+            dropout=size.dropout,
+        )
+        return student if distil else build(self.teacher, student.config, seed)
 
     def report(self, students: Sequence[str]) -> dict[str, Any]:
         """Measure every system and put the figures together."""
@@ -252,6 +288,22 @@ class Experiment:
 
         name = str(self.teacher.config.name_or_path)
         return Path(name) if Path(name).is_dir() else Path(str(cached_file(name, "config.json"))).parent
+
+
+def on_policy(profile: Profile) -> OnPolicy | None:
+    """When the student's own samples are the targets; not before the learning rate has reached its peak."""
+    if profile.lmbda == 0:
+        return None
+    if profile.level == "sequence":
+        raise ValueError(
+            f"lmbda: got {profile.lmbda} with the level 'sequence', expected 'word' or 'both', where the teacher "
+            "scores what the student writes"
+        )
+    if profile.ce_weight > 0:
+        raise ValueError(
+            f"ce_weight: got {profile.ce_weight} with lmbda, expected 0: the student's samples are no references"
+        )
+    return OnPolicy(profile.lmbda, start=profile.student_recipe.warmup)
 
 
 def load_task(settings: Settings, profile: Profile) -> Task:

@@ -139,7 +139,7 @@ FAMILIES = {
 def family_of(model: Any, name: str = "teacher") -> Family:
     """The model's family.
 
-    Errors: ValueError, which calls the model by `name`, for a kind that is not in `FAMILIES`, a GPT-2 with
+    Raises: ValueError, which calls the model by `name`, for a kind that is not in `FAMILIES`, a GPT-2 with
     cross-attention, and weights that are not floating point numbers, as quantised ones.
     """
     kind = type(model).__name__

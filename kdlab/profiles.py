@@ -57,6 +57,8 @@ class Profile:
         level: word, sequence or both.
         divergence, temperature: between teacher and student, at word level.
         ce_weight: of the references, at word level.
+        init: fresh, copied or projected: what a distilled student starts with, see `Experiment.new_student`.
+        lmbda: share of the updates whose targets the student writes itself, see `kdlab.on_policy.OnPolicy`.
     """
 
     vocabulary: int
@@ -70,6 +72,8 @@ class Profile:
     divergence: str = "forward_kl"
     temperature: float = 1.0
     ce_weight: float = 0.0
+    init: str = "fresh"
+    lmbda: float = 0.0
     labelled_dropout: float | None = None
     labelled_rate: float | None = None
     phrasebook: PhrasebookSizes | None = None

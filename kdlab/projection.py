@@ -67,7 +67,7 @@ def projected_student(teacher: PreTrainedModel, architecture: Architecture, seed
         architecture: the student's size; `d_model` at most the teacher's width.
         seed: of the fresh weights and the rotation. torch's global random state is left as it was.
 
-    Errors:
+    Raises:
         ValueError as in `fresh_student`, and for a student that is wider than the teacher.
 
     >>> from transformers import MarianMTModel

@@ -30,7 +30,7 @@ def fresh_student(teacher: PreTrainedModel, architecture: Architecture, seed: in
             dropout that the kind has: in Llama and Qwen2 that of the attention.
         seed: of the weights, which depend on nothing else. torch's global random state is left as it was.
 
-    Errors:
+    Raises:
         ValueError for a kind that is not supported, and for a size that does not fit it.
 
     >>> from transformers import MarianMTModel
@@ -60,7 +60,7 @@ def copied_student(
             they are spread evenly with the first and the last among them (`spread`); None keeps all.
         dropout: the student's; None leaves it as in the teacher.
 
-    Errors:
+    Raises:
         ValueError for a kind that is not supported, layers that the teacher does not have or has in another order, a
         dropout outside [0, 1), and a GPT-2 whose attention depends on the number of the layer.
 
@@ -107,7 +107,7 @@ def spread(layers: int, total: int) -> list[int]:
 def resized_config(teacher: PreTrainedModel, architecture: Architecture) -> PreTrainedConfig:
     """The teacher's configuration with another size; nothing is shared with it.
 
-    Errors: ValueError as in `fresh_student`.
+    Raises: ValueError as in `fresh_student`.
     """
     family = family_of(teacher)
     if (family.encoder is None) != (architecture.encoder_layers == 0):

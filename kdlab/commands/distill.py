@@ -100,6 +100,19 @@ def _add_distillation(group: Any) -> None:
         metavar="W",
         help="share in the loss, 0 to 1, of the cross-entropy on the targets themselves",
     )
+    add(
+        "--lmbda",
+        type=float,
+        metavar="L",
+        help="share of the updates, 0 to 1, whose targets the student writes itself and the teacher scores (on-policy, "
+        "GKD), at the levels word and both",
+    )
+    add(
+        "--init",
+        choices=["fresh", "copied", "projected"],
+        help="what a distilled student starts with; copied: layers of the teacher, at the teacher's width; projected: "
+        "the teacher's embeddings at the student's width. The student alone is fresh and of the same size",
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:
