@@ -32,6 +32,13 @@ FIRST = "sequence"
 SETTINGS: dict[str, dict[str, Any]] = {FIRST: {"level": "sequence"}}
 for _level in ("both", "word"):
     SETTINGS |= {f"{_level}, {name}": {"level": _level, **given} for name, given in DIVERGENCES.items()}
+SETTINGS |= {
+    "on-policy, JSD": {"level": "both", "lmbda": 0.5, **DIVERGENCES["JSD"]},
+    "sequence, layers copied": {
+        "level": "sequence",
+        "init": "copied",
+    },  # wider: its student alone is another one
+}
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "levels.json"
 
 
@@ -43,7 +50,7 @@ def run(name: str, chosen: argparse.Namespace) -> None:
     settings = Settings(data=chosen.data, seed=chosen.seed, updates=chosen.updates, **SETTINGS[name])
     experiment = Experiment(settings, folder)
     experiment.task.corpus = replace(experiment.task.corpus, unlabelled=[])
-    if name != FIRST:
+    if name != FIRST and "init" not in SETTINGS[name]:
         alone = Path(chosen.out) / FIRST / "baseline"
         if read_json(alone / "training.json") is None:
             raise SystemExit(
@@ -66,10 +73,10 @@ def summary(reports: dict[str, dict[str, Any]], chosen: argparse.Namespace) -> d
     first = collected[FIRST]
     return {
         "teacher": first["systems"]["teacher"],
-        "alone": first["systems"]["baseline"],
         "settings": {
             name: {
                 "flags": SETTINGS[name],
+                "alone": found["systems"]["baseline"],
                 **found["systems"]["distilled"],
                 "gap_closed": found["gap_closed"]["distilled"],
             }
