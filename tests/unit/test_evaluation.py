@@ -18,10 +18,9 @@ from kdlab.evaluation import (
     translation_quality,
 )
 from kdlab.students import Architecture, new_model
-from kdlab.teachers import PhrasebookTeacher
-from kdlab.text.batches import Example
-from kdlab.text.phrasebook import Phrasebook
-from kdlab.text.tokenizers import encode_sources, encode_targets, train_tokenizer
+from kdlab.teachers import LiveTeacher, PhrasebookTeacher
+from kdlab.text.tokenizers import encode_sources, encode_targets
+from tests.unit.small_text import small_text
 
 REFERENCES = [
     "the cat sat on the mat .",
@@ -74,26 +73,20 @@ def test_lists_of_different_length_are_refused():
 
 @pytest.fixture(scope="module")
 def setting():
-    phrasebook = Phrasebook("small")
-    pairs = phrasebook.sample(30, seed=2)
-    tokenizer = train_tokenizer([line for pair in pairs for line in (pair.source, pair.target)], 400)
-    model = new_model(Architecture(16, 1, 1, 32, heads=2), tokenizer, 0).eval()
-    return phrasebook, pairs, tokenizer, model
+    text = small_text(pairs=30, seed=2)
+    return text, new_model(Architecture(16, 1, 1, 32, heads=2), text.tokenizer, 0).eval()
 
 
 def test_sequence_scores_keep_their_order(setting):
-    _, pairs, tokenizer, model = setting
-    sources = encode_sources(tokenizer, [pair.source for pair in pairs], 64)
-    targets = encode_targets(tokenizer, [pair.target for pair in pairs], 64)
-    examples = [Example(source, target) for source, target in zip(sources, targets, strict=True)]
-    together = sequence_scores(model, examples)
-    alone = [sequence_scores(model, [example])[0] for example in examples]
+    text, model = setting
+    together = sequence_scores(model, text.examples)
+    alone = [sequence_scores(model, [example])[0] for example in text.examples]
     assert together == pytest.approx(alone, rel=1e-4)
 
 
 def test_kl_to_truth_is_the_sum_over_translations(setting):
-    phrasebook, pairs, tokenizer, model = setting
-    source = pairs[0].source
+    text, model = setting
+    phrasebook, tokenizer, source = text.phrasebook, text.tokenizer, text.pairs[0].source
     expected = 0.0
     for target, p in phrasebook.translations(source).items():
         x = torch.tensor(encode_sources(tokenizer, [source], 64))
@@ -108,16 +101,6 @@ def test_kl_to_truth_is_the_sum_over_translations(setting):
 
 
 def test_distance_to_oneself_is_nothing(setting):
-    from kdlab.teachers import LiveTeacher
-
-    _, pairs, tokenizer, model = setting
-    examples = [
-        Example(*both)
-        for both in zip(
-            encode_sources(tokenizer, [pair.source for pair in pairs], 64),
-            encode_targets(tokenizer, [pair.target for pair in pairs], 64),
-            strict=True,
-        )
-    ]
-    distance = distance_to_teacher(model, LiveTeacher(model), examples)
+    text, model = setting
+    distance = distance_to_teacher(model, LiveTeacher(model), text.examples)
     assert distance == {"kl_to_teacher": 0.0, "agreement": 1.0}
