@@ -62,15 +62,17 @@ def train(
         The record: train_seconds, updates, target tokens seen (the data's: a student's own samples are not known
         beforehand), epochs, best update and the validation curve.
     """
+    checkpoints = folder / "checkpoints"
     record = finished(folder)
     if record is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)  # a kill may have kept the end of `train` from it
         return record
     from kdlab.distiller import Distiller
 
     schedule = make_schedule(data.train, recipe, seed)
     trainer = Distiller(
         model,
-        _arguments(recipe, folder / "checkpoints", seed),
+        _arguments(recipe, checkpoints, seed),
         train_dataset=schedule,
         eval_dataset=_ValidationBatches(data, recipe),
         data_collator=_Collator(data, model),
@@ -82,7 +84,7 @@ def train(
     )
     spent = _Clock(folder / "seconds.json")
     trainer.add_callback(spent.callback())
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     curve = [
         [entry["step"], entry["eval_loss"]] for entry in trainer.state.log_history if "eval_loss" in entry
     ]
@@ -96,8 +98,9 @@ def train(
     }
     trainer.save_model(str(folder))
     tokenizer.save_pretrained(folder)
-    shutil.rmtree(folder / "checkpoints")
-    write_json(folder / RECORD, record)  # last: its presence says that the run is finished
+    write_json(folder / RECORD, record)  # its presence says that the run is finished
+    # Only then: a run that is killed while they are removed would have none to go on from.
+    shutil.rmtree(checkpoints)
     return record
 
 
@@ -117,9 +120,17 @@ def make_schedule(examples: Sequence[Example], recipe: Recipe, seed: int) -> Bat
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint. One that a kill cut short has no trainer state, which is written last."""
-    whole = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    """The newest whole checkpoint."""
+    whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether its trainer state, which is written last, is there to its end: a kill may leave half of it."""
+    try:
+        return read_json(checkpoint / "trainer_state.json") is not None
+    except ValueError:
+        return False
 
 
 class _Collator:
