@@ -77,10 +77,10 @@ def test_none_that_fits_is_missing():
 def test_each_limit_binds_alone():
     small = candidates(Budget(megabytes=0.3), vocabulary=1000)
     assert small
-    assert all(candidate.milliseconds is None for candidate in small)
+    assert all(candidate.milliseconds is None and candidate.megabytes <= 0.3 for candidate in small)
     quick = candidates(Budget(milliseconds=20.0), vocabulary=1000, cost=COST)
-    assert quick
     assert max(candidate.megabytes for candidate in quick) > 0.3
+    assert max(candidate.milliseconds for candidate in quick) <= 20.0
     longer = candidates(Budget(milliseconds=20.0, target_length=40), vocabulary=1000, cost=COST)
     assert len(longer) < len(quick)
     assert candidates(Budget(megabytes=0.001), vocabulary=1000) == []
