@@ -7,6 +7,7 @@ keeps the checkpoint with the lowest loss on validation data. The teacher's cost
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import torch
 from filelock import FileLock
 
 import kdlab
+from kdlab import processes
 from kdlab.evaluation import (
     bytes_on_disk,
     distance_to_teacher,
@@ -113,8 +115,8 @@ class Experiment:
         self.task = load_task(settings, self.profile)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def run(self) -> dict[str, Any]:
-        """Every stage in turn; returns the report."""
+    def run(self) -> dict[str, Any] | None:
+        """Every stage in turn; returns the report, in the main process of several."""
         self.teacher, self.tokenizer, self.teacher_record = get_teacher(
             self.settings, self.profile, self.task, self.device
         )
@@ -148,13 +150,14 @@ class Experiment:
         """The teacher's translations, from the cache where they are there."""
         search = self.profile.pseudo_targets
         key = fingerprint([*self.decoder, asdict(search), sources])
-        made = pseudo_targets(
-            self.teacher,
-            sources,
-            search,
-            cache_folder() / "pseudo_targets" / f"{key}.jsonl",
-            f"teacher translates {name}",
-        )
+        with processes.main_first():
+            made = pseudo_targets(
+                self.teacher,
+                sources,
+                search,
+                cache_folder() / "pseudo_targets" / f"{key}.jsonl",
+                f"teacher translates {name}",
+            )
         self.task.seconds[f"pseudo_targets_{name}"] = round(made.seconds, 1)
         return made
 
@@ -201,8 +204,10 @@ class Experiment:
         )
         return student if distil else build(self.teacher, student.config, seed)
 
-    def report(self, students: Sequence[str]) -> dict[str, Any]:
+    def report(self, students: Sequence[str]) -> dict[str, Any] | None:
         """Measure every system and put the figures together."""
+        if not processes.is_main():
+            return None
         report: dict[str, Any] = {}
         translations: dict[str, dict[str, list[str]]] = {}
         for name in ("teacher", *students):
@@ -359,10 +364,14 @@ def get_teacher(
     }
     folder = cache_folder() / "teachers" / fingerprint(identity)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):  # a second process waits and then finds it finished
+    # A second run waits and then finds it finished. The processes of one run train it together: the main one locks.
+    with FileLock(folder / "lock") if processes.is_main() else nullcontext():
+        processes.wait_for_all()
         if finished(folder) is None:
-            write_json(folder / "identity.json", identity)
+            if processes.is_main():
+                write_json(folder / "identity.json", identity)
             train_teacher(profile, task, folder)
+        processes.wait_for_all()
     return load_model(str(folder), device), load_tokenizer(str(folder)), finished(folder) or {}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kdlab import processes
 from kdlab.files import read_json, write_json
 from kdlab.losses import DistillationLoss
 from kdlab.profiles import Recipe
@@ -56,7 +57,8 @@ def train(
     """Train `model` and leave its best checkpoint, the tokenizer and a record in `folder`.
 
     A folder that holds a finished run is left alone; one that holds checkpoints goes on from the last of them,
-    and ends with the same weights as a run that was never stopped.
+    and ends with the same weights as a run that was never stopped. Several processes share every batch: the losses are
+    those of one process, to rounding.
 
     Returns:
         The record: train_seconds, updates, target tokens seen (the data's: a student's own samples are not known
@@ -64,6 +66,7 @@ def train(
     """
     checkpoints = folder / "checkpoints"
     record = finished(folder)
+    processes.wait_for_all()  # all have looked before one of them begins to write
     if record is not None:
         shutil.rmtree(checkpoints, ignore_errors=True)  # a kill may have kept the end of `train` from it
         return record
@@ -73,7 +76,7 @@ def train(
     trainer = Distiller(
         model,
         _arguments(recipe, checkpoints, seed),
-        train_dataset=schedule,
+        train_dataset=_Shares(schedule, processes.count()),
         eval_dataset=_ValidationBatches(data, recipe),
         data_collator=_Collator(data, model),
         teacher=teacher,
@@ -97,10 +100,12 @@ def train(
         "validation_curve": curve,
     }
     trainer.save_model(str(folder))
-    tokenizer.save_pretrained(folder)
-    write_json(folder / RECORD, record)  # its presence says that the run is finished
-    # Only then: a run that is killed while they are removed would have none to go on from.
-    shutil.rmtree(checkpoints)
+    if processes.is_main():
+        tokenizer.save_pretrained(folder)
+        write_json(folder / RECORD, record)  # its presence says that the run is finished
+        # Only then: a run that is killed while they are removed would have none to go on from.
+        shutil.rmtree(checkpoints)
+    processes.wait_for_all()
     return record
 
 
@@ -133,20 +138,41 @@ def _is_whole(checkpoint: Path) -> bool:
         return False
 
 
+class _Shares(torch.utils.data.Dataset[list[int]]):
+    """Every batch of a schedule cut into a share for each process, in turn, as the Trainer hands them out.
+
+    Where a batch has fewer rows than there are processes, a share holds one of its rows again, to no account: written
+    as -1 - id.
+    """
+
+    def __init__(self, schedule: BatchSchedule, processes: int):
+        self.schedule, self.processes = schedule, processes
+
+    def __len__(self) -> int:
+        return len(self.schedule) * self.processes
+
+    def __getitem__(self, index: int) -> list[int]:
+        batch = self.schedule[index // self.processes]
+        return batch[index % self.processes :: self.processes] or [-1 - batch[0]]
+
+
 class _Collator:
-    """Turns a list of example ids into a batch."""
+    """Turns a list of example ids into a batch; a row of a negative one has no label, see `_Shares`."""
 
     def __init__(self, data: TrainingData, model: PreTrainedModel):
         self.examples, self.config = data.examples, model.config
 
     def __call__(self, items: list[list[int]]) -> dict[str, torch.Tensor]:
-        (example_ids,) = items
-        return collate(
+        (written,) = items
+        example_ids = [-1 - index if index < 0 else index for index in written]
+        batch = collate(
             [self.examples[index] for index in example_ids],
             pad_token_id=self.config.pad_token_id,
             decoder_start_token_id=self.config.decoder_start_token_id,
             example_ids=example_ids,
         )
+        batch["labels"][torch.tensor(written) < 0] = -100
+        return batch
 
 
 class _ValidationBatches(torch.utils.data.Dataset[list[int]]):
@@ -181,7 +207,8 @@ class _Clock:
 
         class Keep(TrainerCallback):
             def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                write_json(clock.file, {"seconds": clock.total()})
+                if state.is_world_process_zero:
+                    write_json(clock.file, {"seconds": clock.total()})
 
         return Keep()
 
@@ -214,6 +241,8 @@ def _arguments(recipe: Recipe, folder: Path, seed: int) -> Any:
         greater_is_better=False,
         logging_steps=min(50, every),
         seed=seed,
+        use_cpu=not cuda,
+        ddp_timeout=int(processes.PATIENCE.total_seconds()),
         bf16=bf16,
         fp16=cuda and not bf16,
         dataloader_pin_memory=cuda,

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kdlab import processes
 from kdlab.commands.shared import positive, quiet, seed
 from kdlab.divergences import FAMILY
 
@@ -124,6 +125,7 @@ def run(chosen: argparse.Namespace) -> int:
     from kdlab.report import html_page, text_table
 
     keep_memory()
+    processes.connect()
     names = Settings.__dataclass_fields__
     settings = Settings(**{name: getattr(chosen, name) for name in names})
     folder = Path(chosen.out)
@@ -131,17 +133,27 @@ def run(chosen: argparse.Namespace) -> int:
     start = time.perf_counter()
     # It reads the text: what is wrong with it leaves the folder as it was.
     experiment = Experiment(settings, folder)
-    if not chosen.resume:
+    processes.wait_for_all()  # all have looked before the main one writes
+    if not chosen.resume and processes.is_main():
         _claim(folder, asdict(settings))
+    processes.wait_for_all()
     before = (read_json(folder / CLOCK) or {"seconds": 0.0})["seconds"]
     try:
-        report = experiment.run()
+        with processes.lost_process_named():
+            report = experiment.run()
+    except processes.LostProcessError as error:
+        print(f"\n{error}. To go on, start them all again with --resume.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\nStopped. To go on: {_command(chosen)} --resume", file=sys.stderr)
         return 130
     finally:
         spent = before + time.perf_counter() - start
-        write_json(folder / CLOCK, {"seconds": spent})
+        if processes.is_main():
+            write_json(folder / CLOCK, {"seconds": spent})
+    processes.disconnect()
+    if report is None:  # the main process tells
+        return 0
     report["command"], report["versions"] = _command(chosen), versions()
     report["wall_seconds"] = round(spent, 1)  # of all the sessions that were not killed
     write_text(folder / "report.html", html_page(report))
