@@ -115,12 +115,12 @@ def run(chosen: argparse.Namespace) -> int:
     settings = Settings(**{name: getattr(chosen, name) for name in names})
     folder = Path(chosen.out)
     _check_folder(folder, asdict(settings), resume=chosen.resume)
-    experiment = Experiment(
-        settings, folder
-    )  # reads the text: what is wrong with it leaves the folder as it was
+    start = time.perf_counter()
+    # It reads the text: what is wrong with it leaves the folder as it was.
+    experiment = Experiment(settings, folder)
     if not chosen.resume:
         _claim(folder, asdict(settings))
-    start, before = time.perf_counter(), (read_json(folder / CLOCK) or {"seconds": 0.0})["seconds"]
+    before = (read_json(folder / CLOCK) or {"seconds": 0.0})["seconds"]
     try:
         report = experiment.run()
     except KeyboardInterrupt:
@@ -160,7 +160,7 @@ def _check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> No
             f"--out: {folder} holds a run that was stopped; expected --resume to go on with it, another folder, or "
             "that you remove it"
         )
-    elif before is None and folder.exists() and any(folder.iterdir()):
+    elif before is None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"--out: got {folder}, which holds other things, expected a new or an empty folder")
 
 
