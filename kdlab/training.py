@@ -99,9 +99,8 @@ def train(
     trainer.save_model(str(folder))
     tokenizer.save_pretrained(folder)
     write_json(folder / RECORD, record)  # its presence says that the run is finished
-    shutil.rmtree(
-        checkpoints
-    )  # only then: a run that is killed in the midst of it would have none to go on from
+    # Only then: a run that is killed while they are removed would have none to go on from.
+    shutil.rmtree(checkpoints)
     return record
 
 

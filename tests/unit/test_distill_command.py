@@ -28,6 +28,8 @@ def runs(monkeypatch):
         def __init__(self, settings, folder):
             if settings.data == "nowhere":
                 raise ValueError("data: no 'nowhere' here")
+            if settings.data == "hub:slow":
+                raise KeyboardInterrupt
             self.folder = folder
             runs.given.append(settings)
 
@@ -102,6 +104,7 @@ def test_data_that_cannot_be_read_cost_no_older_run_and_begin_none(runs, tmp_pat
     for folder in (done, new):
         assert main(["distill", "--data", "nowhere", "--out", str(folder)]) == 2
         assert "data: no 'nowhere' here" in capsys.readouterr().err
+        assert main(["distill", "--data", "hub:slow", "--out", str(folder)]) == 130
     assert {path: path.read_bytes() for path in done.iterdir()} == before
     assert main(["distill", "--out", str(new)]) == 0
 
