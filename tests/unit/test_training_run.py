@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +27,7 @@ from kdlab.training import TrainingData, last_checkpoint, train
 from tests.unit.small_text import small_text
 from tests.unit.test_training import distiller
 
+ROOT = Path(__file__).resolve().parents[2]
 STILL = Architecture(d_model=16, encoder_layers=1, decoder_layers=1, ffn=32, heads=2, dropout=0.0)
 TINY = Architecture(d_model=16, encoder_layers=1, decoder_layers=1, ffn=32, heads=2, dropout=0.1)
 RECIPE = Recipe(updates=12, tokens_per_batch=120, learning_rate=1e-2, warmup=4, evaluations=4)
@@ -240,6 +245,53 @@ def test_what_the_distiller_refuses(text, tmp_path):
         Distiller(model, Seq2SeqTrainingArguments(**args), teacher=teacher, label_smoothing=0.1)
     with pytest.raises(ValueError, match="label_smoothing: got"):
         Distiller(model, Seq2SeqTrainingArguments(**args, label_smoothing_factor=0.1))
+
+
+def test_nothing_flows_into_a_teacher_that_somebody_has_thawed(text):
+    teacher = LiveTeacher(new_model(STILL, text.tokenizer, 1))
+    teacher.model.requires_grad_(True)
+    batch = collate(text.examples[:2], pad_token_id=0, decoder_start_token_id=0)
+    assert not teacher(batch).requires_grad
+
+
+UPDATE = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.unit import test_training_run as t
+text = t.small_text()
+model = t.new_model(t.STILL, text.tokenizer, 0)
+teacher = t.LiveTeacher(t.new_model(t.STILL, text.tokenizer, 1)) if {with_teacher!r} else None
+trainer = t.distiller(model, text.examples, {folder!r}, teacher=teacher, batches=[[0, 1, 2], list(range(3, 20))])
+trainer.train()
+if trainer.accelerator.is_main_process:
+    model.save_pretrained({folder!r})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_teacher", [False, True])
+def test_two_processes_take_the_update_of_one_on_all_their_tokens(text, tmp_path, with_teacher):
+    """One has 3 sentences and the other 17: each token weighs the same all the same."""
+    script = tmp_path / "update.py"
+    script.write_text(UPDATE.format(root=str(ROOT), folder=str(tmp_path), with_teacher=with_teacher))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    model = new_model(STILL, text.tokenizer, 0)
+    before = model.model.shared.weight.detach().clone()
+    teacher = LiveTeacher(new_model(STILL, text.tokenizer, 1)) if with_teacher else None
+    distiller(model, text.examples, tmp_path / "one", teacher=teacher, batches=[list(range(20))]).train()
+    both = load_file(tmp_path / "model.safetensors")["model.shared.weight"]
+    assert torch.allclose(both, model.model.shared.weight, atol=1e-6)
+    assert not torch.allclose(both, before, atol=1e-4)
 
 
 class Says(torch.nn.Module):
