@@ -120,6 +120,9 @@ def measure_cost(vocabulary: int = 4000, *, repeats: int = 5) -> CostModel:
     Args:
         vocabulary: number of tokens.
         repeats: the fastest of so many runs is taken, after one to warm up: what else the machine does only adds.
+
+    >>> measure_cost(100, repeats=1).per_layer >= 0
+    True
     """
     sizes = [(64, 1, 1), (64, 4, 1), (64, 1, 4), (256, 1, 1), (256, 4, 1), (256, 2, 3)]
     lengths = [(8, 8), (24, 20)]

@@ -141,6 +141,10 @@ def family_of(model: Any, name: str = "teacher") -> Family:
 
     Raises: ValueError, which calls the model by `name`, for a kind that is not in `FAMILIES`, a GPT-2 with
     cross-attention, and weights that are not floating point numbers, as quantised ones.
+
+    >>> family_of(nn.Linear(2, 2))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: teacher: got a Linear, expected one of MarianMTModel, BartForConditionalGeneration, T5ForCondit...
     """
     kind = type(model).__name__
     if kind not in FAMILIES:

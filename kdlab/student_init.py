@@ -108,6 +108,12 @@ def resized_config(teacher: PreTrainedModel, architecture: Architecture) -> PreT
     """The teacher's configuration with another size; nothing is shared with it.
 
     Raises: ValueError as in `fresh_student`.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import marian_config
+    >>> teacher = MarianMTModel(marian_config(Architecture(32, 2, 2, 64), 100))
+    >>> resized_config(teacher, Architecture(16, 2, 1, 32)).decoder_ffn_dim
+    32
     """
     family = family_of(teacher)
     if (family.encoder is None) != (architecture.encoder_layers == 0):
@@ -138,7 +144,15 @@ def resized_config(teacher: PreTrainedModel, architecture: Architecture) -> PreT
 
 
 def build(teacher: PreTrainedModel, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
-    """A fresh model of the teacher's kind that ties what the teacher ties, with its generation configuration."""
+    """A fresh model of the teacher's kind that ties what the teacher ties, with its generation configuration.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import marian_config
+    >>> teacher = MarianMTModel(marian_config(Architecture(16, 1, 1, 32), 100))
+    >>> student = build(teacher, teacher.config, seed=0)
+    >>> student.lm_head.weight is student.model.shared.weight, student.lm_head.weight is teacher.lm_head.weight
+    (True, False)
+    """
     with seeded(seed):
         student = type(teacher)(config)
     _tie_alike(student, teacher, family_of(teacher))

@@ -133,7 +133,11 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def fixed_positions(model: nn.Module) -> set[int]:
-    """The `id` of each parameter that is a table of positions which a formula gives and nothing trains."""
+    """The `id` of each parameter that is a table of positions which a formula gives and nothing trains.
+
+    >>> fixed_positions(nn.Embedding(8, 4))
+    set()
+    """
     return {
         id(parameter)
         for module in model.modules()
