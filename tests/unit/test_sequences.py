@@ -161,8 +161,16 @@ def test_cut_at_any_byte_the_file_is_completed(tmp_path) -> None:
     search = Search(num_beams=2, candidates=2, tokens_per_batch=100)
     whole = pseudo_targets(Toy(), sources, search, tmp_path / "whole.jsonl")
     content = (tmp_path / "whole.jsonl").read_bytes()
-    header = content.index(b"\n") + 1
-    for length in [0, 1, header - 1, header, header + 1, *range(header, len(content), 97), len(content) - 1]:
+    ends = [place for place, byte in enumerate(content) if byte == ord("\n")]
+    assert len(ends) > 3
+    lengths = {
+        0,
+        1,
+        *range(ends[0], len(content), 97),
+        *ends,
+        *(end + 1 for end in ends),
+    }  # with newline and without
+    for length in sorted(lengths - {len(content)}):
         (tmp_path / "cut.jsonl").write_bytes(content[:length])
         made = pseudo_targets(Toy(), sources, search, tmp_path / "cut.jsonl")
         assert made.examples == whole.examples
@@ -261,6 +269,25 @@ def test_the_best_that_passes_takes_the_place_of_a_better_one_that_is_dropped(tm
         }
         second = sorted(scores, key=scores.__getitem__)[1]
         assert example.target_ids == translation(example.source_ids, second)
+
+
+@pytest.mark.parametrize("length_penalty", [None, 0.0, 1.0, 3.0])
+def test_best_is_the_best_at_the_length_penalty_of_the_teacher(tmp_path, length_penalty) -> None:
+    def translate(source, number):
+        return [*translation(source, number)[:-1], *range(110, 110 + number), EOS]
+
+    teacher, sources = Toy(translate=translate), make_sources(60)
+    teacher.generation_config.length_penalty = length_penalty
+    made = pseudo_targets(teacher, sources, SEARCH, tmp_path / "file.jsonl")
+    power = 1.0 if length_penalty is None else length_penalty
+    chosen = []
+    for source, example in zip(sources, made.examples, strict=True):
+        found = [translate(source, number) for number in range(3)]
+        scores = [log_probability(source, ids) / len(ids) ** power for ids in found]
+        chosen.append(found.index(example.target_ids))
+        assert scores[chosen[-1]] == max(scores)
+    mean = sum(chosen) / len(chosen)  # the higher the penalty, the longer the best
+    assert (mean < 0.5) if power == 0 else (mean > 1.5) if power == 3 else (0.5 < mean < 1.5)
 
 
 class Words:
@@ -491,8 +518,9 @@ def test_samples_are_drawn_anew_for_each_candidate_and_follow_the_seed(tokenizer
         (list(range(10, 20)), [*range(40, 45)] * 3, "repetition"),
         (list(range(10, 20)), [*range(40, 45)] * 2, None),
         (list(range(10, 20)), list(range(10, 20)), "copy"),
-        (list(range(10, 20)), [*range(10, 17), 40, 41, 42], "copy"),  # the first part is not translated
-        (list(range(10, 20)), [40, *range(11, 15), 41, 42, 43, 44, 45], None),  # a name of four tokens
+        (list(range(10, 20)), [*range(10, 18), 40], "copy"),  # all but a word: 7 of 8 pairs
+        (list(range(10, 20)), [*range(10, 17), 40, 41], "copy"),  # 6 of 8
+        (list(range(10, 20)), [*range(10, 16), 40, 41, 42], None),  # 5 of 8: a name of six tokens
         (list(range(10, 17)), list(range(10, 17)), None),  # short: a greeting, a name
         (list(range(10, 20)), list(range(19, 9, -1)), None),  # the same words in another order
     ],
@@ -507,7 +535,7 @@ def test_the_first_filter_that_catches_is_the_one_that_counts() -> None:
     assert Filters().caught([10, 11, EOS], [*looped_copy, EOS], EOS) == "length"
     assert Filters(length_ratio=None).caught([10, 11, EOS], [*looped_copy, EOS], EOS) == "repetition"
     copy = Filters(length_ratio=None, repetitions=None)
-    assert copy.caught([*[10, 11] * 15, EOS], [*looped_copy, EOS], EOS) == "copy"
+    assert copy.caught([*[10, 11] * 18, EOS], [*looped_copy, EOS], EOS) == "copy"
 
 
 def test_counts_are_those_of_a_plain_search_through_both_sentences() -> None:
