@@ -31,7 +31,7 @@ from kdlab.losses import DistillationLoss
 from kdlab.on_policy import OnPolicy
 from kdlab.profiles import PhrasebookSizes, Profile, choose_profile
 from kdlab.projection import projected_student
-from kdlab.sequences import PseudoTargets, pseudo_targets
+from kdlab.sequences import PseudoTargets, Targets, pseudo_targets
 from kdlab.student_init import build, copied_student, fresh_student
 from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
@@ -49,7 +49,7 @@ DATA_SEED = 0
 TRUTH_SENTENCES = 200  # of the test set, on which the exact distance to the truth is taken
 SPEED_SENTENCES = 300
 # What the user may choose in the place of the profile's own.
-FROM_PROFILE = ("level", "divergence", "temperature", "ce_weight", "init", "lmbda")
+FROM_PROFILE = ("level", "divergence", "temperature", "ce_weight", "targets", "init", "lmbda")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class Settings:
     alpha: float | None = None
     temperature: float | None = None
     ce_weight: float | None = None
+    candidates: int | None = None
+    targets: Targets | None = None
     init: str | None = None
     lmbda: float | None = None
 
@@ -79,6 +81,15 @@ class Settings:
         profile = replace(profile, **{name: value for name, value in own.items() if value is not None})
         if self.updates is not None:
             profile = replace(profile, student_recipe=replace(profile.student_recipe, updates=self.updates))
+        if self.candidates is not None:
+            search = profile.pseudo_targets
+            beams = 1 if search.sample else max(search.num_beams, self.candidates)
+            search = replace(search, candidates=self.candidates, num_beams=beams)
+            profile = replace(profile, pseudo_targets=search)
+        if profile.targets != "best" and profile.pseudo_targets.candidates == 1:
+            raise ValueError(
+                f"targets: got {profile.targets!r}, expected candidates to choose from, at least 2"
+            )
         return profile
 
     def loss(self, profile: Profile) -> DistillationLoss:
@@ -122,6 +133,7 @@ class Experiment:
         )
         # What the teacher's translations depend on; read once, since hashing a large model's weights takes seconds.
         self.decoder = fingerprint_of_weights(self.teacher), self.teacher.generation_config.to_dict()
+        self.made: dict[str, dict[str, Any]] = {}  # what became of the teacher's translations
         corpus = self.task.corpus
         references = [encode_pairs(self.tokenizer, text) for text in (corpus.train, corpus.validation)]
         self.train_student("baseline", TrainingData(*references), distil=False)
@@ -144,20 +156,34 @@ class Experiment:
         """What a distilled student reads for the labelled sources: references, or the teacher's translations."""
         if self.level == "word":
             return references
-        return self.translated(name, [example.source_ids for example in references]).examples
+        return self.translated(name, [example.source_ids for example in references], text.targets).examples
 
-    def translated(self, name: str, sources: Sequence[list[int]]) -> PseudoTargets:
-        """The teacher's translations, from the cache where they are there."""
+    def translated(
+        self, name: str, sources: Sequence[list[int]], references: Sequence[str] | None = None
+    ) -> PseudoTargets:
+        """The teacher's translations, from the cache where they are there.
+
+        Without references there is no nearest one: the best is taken.
+        """
         search = self.profile.pseudo_targets
         key = fingerprint([*self.decoder, asdict(search), sources])
-        with processes.main_first():
-            made = pseudo_targets(
-                self.teacher,
-                sources,
-                search,
-                cache_folder() / "pseudo_targets" / f"{key}.jsonl",
-                f"teacher translates {name}",
-            )
+        targets = self.profile.targets
+        made = pseudo_targets(
+            self.teacher,
+            sources,
+            search,
+            cache_folder() / "pseudo_targets" / f"{key}.jsonl",
+            f"teacher translates {name}",
+            targets="best" if references is None and targets == "nearest" else targets,
+            references=references,
+            tokenizer=self.tokenizer,
+        )
+        self.made[name] = {
+            "sources": len(sources),
+            "examples": len(made.examples),
+            "left_out": made.left_out,
+            "dropped": made.dropped,
+        }
         self.task.seconds[f"pseudo_targets_{name}"] = round(made.seconds, 1)
         return made
 
@@ -229,6 +255,7 @@ class Experiment:
         report["gap_closed_by"] = gaps
         report["teacher_seconds"] = self.teacher_record.get("train_seconds", 0.0)
         report["seconds"] = self.task.seconds
+        report["pseudo_targets"] = self.made
         report["data"] = self.describe_data()
         report["settings"] = asdict(self.settings) | {"profile": self.profile_name, "level": self.level}
         report["profile"] = asdict(self.profile)

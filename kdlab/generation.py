@@ -106,6 +106,7 @@ def generate_candidates(
     description: str = "translating",
     *,
     done: Collection[int] = (),
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[int, list[list[int]]]]:
     """Yield, batch by batch (long sentences first), all candidates of some of the sources.
 
@@ -116,13 +117,15 @@ def generate_candidates(
         description: for the progress bar.
         done: indices of sources that need no translation any more. A batch of which all are done is skipped; the
             others stay as they are.
+        share: (rank, count): of all batches only those of this process, where several share the work.
 
     Yields:
         {index in `sources`: `search.candidates` lists of target ids}, the beam's best first, samples as drawn.
     """
     with progress_bar(len(sources), description, "sentences") as bar:
         for number, batch in enumerate(source_batches(sources, search)):
-            if not all(index in done for index in batch):
+            mine = number % share[1] == share[0]
+            if mine and not all(index in done for index in batch):
                 found = search_candidates(model, [sources[index] for index in batch], search, number)
                 yield dict(zip(batch, found, strict=True))
             bar.update(len(batch))

@@ -70,16 +70,6 @@ def wait_for_all() -> None:
 
 
 @contextmanager
-def main_first() -> Iterator[None]:
-    """The main process goes through the block, and then the others do, which find what it has made."""
-    if not is_main():
-        wait_for_all()
-    yield
-    if is_main():
-        wait_for_all()
-
-
-@contextmanager
 def lost_process_named() -> Iterator[None]:
     """Turn what a collective says of a lost connection into a `LostProcessError`."""
     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from kdlab.generation import Search
+from kdlab.sequences import Targets
 from kdlab.students import Architecture
 
 
@@ -52,7 +53,8 @@ class Profile:
         labelled_dropout, labelled_rate: dropout and peak learning rate of the students that learn from the labelled
             sources alone, with and without the teacher, where these are so few that what suits the student with D'
             does not suit them: a comparison is fair when each side is tuned.
-        pseudo_targets: how the teacher's translations are made that a student learns from.
+        pseudo_targets, targets: how the teacher's translations are made that a student learns from, and which of
+            several it takes, see `kdlab.sequences.pseudo_targets`.
         translation: how every model translates when it is measured.
         level: word, sequence or both.
         divergence, temperature: between teacher and student, at word level.
@@ -72,6 +74,7 @@ class Profile:
     divergence: str = "forward_kl"
     temperature: float = 1.0
     ce_weight: float = 0.0
+    targets: Targets = "best"
     init: str = "fresh"
     lmbda: float = 0.0
     labelled_dropout: float | None = None

@@ -20,6 +20,6 @@ def progress_bar(total: int, description: str, unit: str, **options: Any) -> tqd
         unit=unit,
         mininterval=0.2 if sys.stderr.isatty() else 30,
         dynamic_ncols=True,
-        disable=not processes.is_main(),
+        disable=options.pop("disable", False) or not processes.is_main(),
         **options,
     )

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from kdlab import processes
 from kdlab.evaluation import sequence_scores
 from kdlab.files import fingerprint
 from kdlab.filters import DEFAULT_FILTERS, FILTERS, Filters
@@ -96,7 +97,8 @@ def pseudo_targets(
         search: beam, greedy or sampling, and how many candidates a source.
         file: where all candidates are kept, one JSON line for each batch after a header that names the search and
             the sources. It belongs to this teacher (weights and generation_config): the caller names it so. A last
-            line that a kill has cut is made again. `targets` and `filters` may change from call to call.
+            line that a kill has cut is made again. `targets` and `filters` may change from call to call. Several
+            processes share the batches, and each writes a part of its own beside the file.
         description: for the progress bar.
         targets: which of the candidates that pass the filters become examples:
             "best" - the one with the highest length-normalised log-probability, as a beam is ranked;
@@ -207,21 +209,37 @@ def _translate(
         "search": asdict(search),
         "sources": fingerprint([list(ids) for ids in sources]),
     }
-    done, seconds = _read(file, header)
+    share = processes.rank(), processes.count()
+    own = file if share[1] == 1 else file.with_name(f"{file.stem}.{share[0]}of{share[1]}{file.suffix}")
+    done, seconds = _read_parts(file, header, own)
+    processes.wait_for_all()  # all have read before one of them writes
     if len(done) < len(sources):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a", encoding="utf-8") as lines:
+        with own.open("a", encoding="utf-8") as lines:
             if not lines.tell():
                 lines.write(json.dumps(header) + "\n")
             start = time.perf_counter()
-            for batch in generate_candidates(teacher, sources, search, description, done=set(done)):
+            for batch in generate_candidates(
+                teacher, sources, search, description, done=set(done), share=share
+            ):
                 scored = _score(teacher if search.candidates > 1 else None, sources, batch)
                 spent, start = time.perf_counter() - start, time.perf_counter()
                 record = {"seconds": round(spent, 3), "targets": [[i, found] for i, found in scored.items()]}
                 lines.write(json.dumps(record) + "\n")
                 lines.flush()
-                done |= _candidates(record)
-                seconds += spent
+        processes.wait_for_all()
+        done, seconds = _read_parts(file, header, own)
+    return done, seconds
+
+
+def _read_parts(file: Path, header: dict[str, Any], own: Path) -> tuple[dict[int, list[Candidate]], float]:
+    """What the file and its parts hold, which several processes have written, a part each."""
+    done: dict[int, list[Candidate]] = {}
+    seconds = 0.0
+    for part in {file, own, *file.parent.glob(f"{file.stem}.*of*{file.suffix}")}:
+        found, spent = _read(part, header, mend=part == own)
+        done |= found
+        seconds += spent
     return done, seconds
 
 
@@ -239,8 +257,8 @@ def _candidates(record: dict[str, Any]) -> dict[int, list[Candidate]]:
     return {index: [Candidate(ids, score) for ids, score in found] for index, found in record["targets"]}
 
 
-def _read(file: Path, header: dict[str, Any]) -> tuple[dict[int, list[Candidate]], float]:
-    """What a file holds already; a torn last line is cut off, so that the next one starts on its own."""
+def _read(file: Path, header: dict[str, Any], *, mend: bool) -> tuple[dict[int, list[Candidate]], float]:
+    """What a file holds already; `mend` cuts a torn last line off, so that the next one starts on its own."""
     done: dict[int, list[Candidate]] = {}
     seconds, whole = 0.0, 0
     if not file.exists():
@@ -259,7 +277,8 @@ def _read(file: Path, header: dict[str, Any]) -> tuple[dict[int, list[Candidate]
             done |= _candidates(record)
             seconds += record["seconds"]
             whole += len(line)
-    os.truncate(file, whole)
+    if mend:
+        os.truncate(file, whole)
     return done, seconds
 
 

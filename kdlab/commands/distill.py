@@ -102,6 +102,17 @@ def _add_distillation(group: Any) -> None:
         help="share in the loss, 0 to 1, of the cross-entropy on the targets themselves",
     )
     add(
+        "--candidates",
+        type=positive,
+        metavar="N",
+        help="translations of each source that the teacher makes: the best N of its beam, or N samples (default: 1)",
+    )
+    add(
+        "--targets",
+        choices=["best", "all", "nearest"],
+        help="which of several candidates become targets; nearest: the one most like the reference",
+    )
+    add(
         "--lmbda",
         type=float,
         metavar="L",

@@ -185,6 +185,31 @@ def test_a_copied_student_on_its_own_samples(run, monkeypatch):
     assert "--lmbda 1.0" in report["command"]
 
 
+def test_the_nearest_of_several_candidates(run, monkeypatch):
+    monkeypatch.setenv("KDLAB_CACHE", str(run / "cache"))
+    arguments = [
+        "distill",
+        "--data",
+        str(run),
+        "--profile",
+        "ci",
+        "--out",
+        str(run / "nearest"),
+        "--updates",
+        "30",
+    ]
+    assert main([*arguments, "--level", "sequence", "--candidates", "3", "--targets", "nearest"]) == 0
+    report = json.loads((run / "nearest" / "report.json").read_text())
+    made = report["pseudo_targets"]
+    assert set(made) == {"train", "validation", "unlabelled"}
+    for name, sources in (("train", 200), ("validation", 20), ("unlabelled", 20)):
+        assert made[name]["sources"] == sources == made[name]["examples"] + made[name]["left_out"]
+        assert sum(made[name]["dropped"].values()) <= 3 * sources
+    assert report["profile"]["pseudo_targets"]["num_beams"] == 3
+    page = (run / "nearest" / "report.html").read_text()
+    assert "translations (train)" in page
+
+
 def test_flags_of_the_loss_reach_the_students(run):
     from kdlab.experiment import Settings
     from kdlab.profiles import PROFILES
@@ -208,6 +233,7 @@ def test_flags_of_the_loss_reach_the_students(run):
         (["--divergence", "generalized_jsd", "--beta", "2"], "beta: got 2.0"),
         (["--temperature", "0"], "temperature: got 0.0"),
         (["--ce-weight", "1.5"], "ce_weight: got 1.5"),
+        (["--targets", "nearest"], "targets: got 'nearest', expected candidates to choose from"),
         (["--lmbda", "2"], "lmbda: got 2.0"),
         (["--lmbda", "0.5", "--level", "sequence"], "lmbda: got 0.5 with the level 'sequence'"),
         (["--lmbda", "0.5", "--ce-weight", "0.5"], "ce_weight: got 0.5 with lmbda"),
