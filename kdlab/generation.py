@@ -37,6 +37,10 @@ class Search:
     translations. `length_penalty` (1.0 where it says nothing) and `early_stopping` (False: a sentence is done when
     its best running beam, normalised at its present length, is below the worst of the `num_beams` that have ended)
     come from the model's generation_config.
+
+    >>> Search(candidates=2)
+    Traceback (most recent call last):
+    ValueError: candidates: got 2 with num_beams=1, expected 1 to num_beams, or sample=True
     """
 
     num_beams: int = 1
@@ -121,6 +125,12 @@ def generate_candidates(
 
     Yields:
         {index in `sources`: `search.candidates` lists of target ids}, the beam's best first, samples as drawn.
+
+    >>> class Echo:
+    ...     def search_batch(self, sources, search):
+    ...         return [list(ids) for ids in sources]
+    >>> list(generate_candidates(Echo(), [[5, 1], [6, 7, 1]], Search()))
+    [{1: [[6, 7, 1]], 0: [[5, 1]]}]
     """
     with progress_bar(len(sources), description, "sentences") as bar:
         for number, batch in enumerate(source_batches(sources, search)):

@@ -102,8 +102,8 @@ def pseudo_targets(
         description: for the progress bar.
         targets: which of the candidates that pass the filters become examples:
             "best" - the one with the highest length-normalised log-probability, as a beam is ranked;
-            "all" - every one, an example of its own, all alike: with samples, a Monte Carlo estimate of the sum above;
-            with a beam, the n-best of Kim and Rush 2016 without their weights;
+            "all" - every one, an example of its own, all alike: with samples at temperature 1, a Monte Carlo estimate
+            of the sum above; with a beam, the n-best of Kim and Rush 2016 without their weights;
             "nearest" - the one with the highest sentence BLEU (sacrebleu, smoothed) against the reference, and of
             equals the more probable: Kim and Rush's sequence-level interpolation.
         references: a translation of each source, for "nearest".
@@ -117,6 +117,17 @@ def pseudo_targets(
     Every candidate is kept with the index of its source, so the order in which batches come does not matter. Where a
     source has several, their log-probabilities are `kdlab.evaluation.sequence_scores`, exact, from the teacher's whole
     distribution at temperature 1. (transformers gives the same for a beam, but keeps the logits of all steps for it.)
+
+    >>> import tempfile
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["der Bus ist rot"], vocabulary_size=300)
+    >>> teacher = new_model(Architecture(8, 1, 1, 8, heads=1), tokenizer, seed=0)
+    >>> teacher.final_logits_bias[0, tokenizer.eos_token_id] = 4  # untrained, it ends a sentence by chance
+    >>> search, file = Search(sample=True, candidates=8), Path(tempfile.mkdtemp()) / "translations.jsonl"
+    >>> made = pseudo_targets(teacher, [[5, 6, 7, 1], [8, 9, 1]], search, file, targets="all")
+    >>> len(made.examples) + sum(made.dropped.values())
+    16
     """
     _check(len(sources), search, targets, references, tokenizer)
     done, seconds = _translate(teacher, sources, search, file, description)
@@ -127,13 +138,12 @@ def pseudo_targets(
     dropped = dict.fromkeys(FILTERS, 0)
     with progress_bar(len(sources), "nearest to the reference", "sentences", disable=not similarity) as bar:
         for index, source in enumerate(sources):
-            passed = []
-            for candidate in done[index]:
-                caught = filters.caught(source, candidate.target_ids, config.eos_token_id)
-                if caught is None:
-                    passed.append(candidate)
-                else:
-                    dropped[caught] += 1
+            caught = [
+                filters.caught(source, candidate.target_ids, config.eos_token_id) for candidate in done[index]
+            ]
+            passed = [candidate for candidate, name in zip(done[index], caught, strict=True) if name is None]
+            for name in filter(None, caught):
+                dropped[name] += 1
             # Sorting keeps the order of equals: of the search first, then of the probabilities.
             if search.candidates > 1:
                 passed.sort(key=lambda candidate: -candidate.length_normalised(length_penalty))
