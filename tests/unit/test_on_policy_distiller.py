@@ -154,7 +154,8 @@ def test_two_processes_sample_at_the_same_updates_and_count_all_their_tokens(tmp
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": root}
-    subprocess.run([*command, str(script)], check=True, capture_output=True, env=environment)
+    # Where the two do not decide alike, they wait for each other.
+    subprocess.run([*command, str(script)], check=True, capture_output=True, env=environment, timeout=300)
     (one, first, weights), (other, second, same) = (
         json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)
     )
