@@ -142,9 +142,9 @@ def test_the_seed_decides_the_order_and_the_dropout(text, data, tmp_path):
 
     order = [run(f"order{seed}", STILL, 120, seed) for seed in (0, 1)]
     assert not torch.allclose(*order, atol=1e-4)
-    data = TrainingData(data.train[:10], data.validation)  # all in one batch: their order is no matter
+    data = TrainingData(data.train[:1], data.validation)  # one sentence has no order
     still = [run(f"still{seed}", STILL, 600, seed) for seed in (0, 1)]
-    assert torch.allclose(*still, atol=1e-5)
+    assert torch.equal(*still)
     dropout = [run(f"dropout{seed}", TINY, 600, seed) for seed in (0, 1)]
     assert not torch.allclose(*dropout, atol=1e-4)
 
