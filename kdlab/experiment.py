@@ -32,9 +32,10 @@ from kdlab.on_policy import OnPolicy
 from kdlab.profiles import PhrasebookSizes, Profile, choose_profile
 from kdlab.projection import projected_student
 from kdlab.sequences import PseudoTargets, Targets, pseudo_targets
+from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.student_init import build, copied_student, fresh_student
 from kdlab.students import Architecture, count_parameters, new_model
-from kdlab.teachers import LiveTeacher, PhrasebookTeacher
+from kdlab.teachers import LiveTeacher, PhrasebookTeacher, Teacher
 from kdlab.text.batches import Example
 from kdlab.text.parallel import Corpus, ParallelText, read_corpus
 from kdlab.text.phrasebook import Pair, Phrasebook
@@ -190,12 +191,16 @@ class Experiment:
     def train_student(self, name: str, data: TrainingData, *, distil: bool) -> None:
         """Train the student alone (`distil` false) or from the teacher; a finished one is left as it is."""
         recipe, architecture = self.profile.student_recipe, self.profile.student
-        if name != "distilled":
+        few = name != "distilled"
+        if few:
             rate, dropout = self.profile.labelled_rate, self.profile.labelled_dropout
             recipe = recipe if rate is None else replace(recipe, learning_rate=rate)
             architecture = architecture if dropout is None else replace(architecture, dropout=dropout)
         student = self.new_student(architecture, distil=distil)
         live = distil and self.level in ("word", "both")
+        teacher: Teacher | None = LiveTeacher(self.teacher) if live else None
+        if isinstance(teacher, LiveTeacher) and few and self.profile.labelled_smoothing:
+            teacher = SmoothedTeacher(teacher, self.profile.labelled_smoothing)
         train(
             student,
             self.tokenizer,
@@ -203,7 +208,7 @@ class Experiment:
             recipe,
             self.folder / name,
             seed=self.settings.seed,
-            teacher=LiveTeacher(self.teacher) if live else None,
+            teacher=teacher,
             loss=self.loss,
             on_policy=self.on_policy if live else None,
             label_smoothing=0.0 if distil else recipe.label_smoothing,

@@ -11,6 +11,7 @@ import torch
 from kdlab import experiment
 from kdlab.experiment import Experiment, Settings, phrasebook_task
 from kdlab.profiles import PROFILES, PhrasebookSizes
+from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.students import Architecture, new_model
 from kdlab.teachers import LiveTeacher
 from kdlab.text.batches import Example
@@ -31,8 +32,9 @@ def runs(monkeypatch, tmp_path):
             made = SimpleNamespace(model=model, tokenizer=tokenizer, data=data, recipe=recipe, **options)
             given[folder.name] = made
 
-        def pseudo_targets(teacher, sources, search, file, description):
-            return SimpleNamespace(examples=[Example(source, PSEUDO) for source in sources], seconds=1.0)
+        def pseudo_targets(teacher, sources, search, file, description, **_):
+            examples = [Example(source, PSEUDO) for source in sources]
+            return SimpleNamespace(examples=examples, seconds=1.0, left_out=0, dropped={})
 
         profile = replace(
             PROFILES["phrasebook", "ci"],
@@ -40,6 +42,7 @@ def runs(monkeypatch, tmp_path):
             student=Architecture(16, 1, 1, 32, dropout=0.0),
             labelled_dropout=0.25,
             labelled_rate=1e-4,
+            labelled_smoothing=0.2,
             ce_weight=0.25,
         )
         monkeypatch.setitem(PROFILES, ("phrasebook", "ci"), profile)
@@ -69,9 +72,13 @@ def test_who_learns_from_what(runs, level: str) -> None:
     assert not any(example.target_ids == PSEUDO for example in baseline.data.train)
     assert all(pseudo) == (level != "word")
     assert all(example.target_ids == PSEUDO for example in distilled.data.train[20:])
-    for student in (same, distilled):
-        assert isinstance(student.teacher, LiveTeacher) == (level != "sequence")
-        assert student.label_smoothing == 0
+    if level == "sequence":
+        assert same.teacher is distilled.teacher is None
+    else:
+        assert isinstance(distilled.teacher, LiveTeacher)
+        assert isinstance(same.teacher, SmoothedTeacher)  # few inputs, as for the student alone
+        assert same.teacher.smoothing == 0.2
+    assert same.label_smoothing == distilled.label_smoothing == 0
     assert baseline.teacher is None
     assert baseline.label_smoothing > 0
 
