@@ -7,6 +7,7 @@ is ours: it asks the teacher about the same batch, and divides by the tokens of 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,8 +28,10 @@ from kdlab.fused_step import FusedStep
 from kdlab.linear_head import call_as_forward
 from kdlab.losses import DistillationLoss
 from kdlab.model_io import aligned, model_inputs, target_labels
+from kdlab.on_policy import OnPolicy
 from kdlab.progress import progress_bar
 from kdlab.teachers import Teacher, place_teacher
+from kdlab.weak_to_strong import ConfidenceLoss
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +45,11 @@ class Distiller(Seq2SeqTrainer):
         teacher: any `Teacher`; None trains on the labels by cross-entropy (the baseline, or sequence level, where
             the labels are the teacher's own translations).
         loss: how the two distributions are compared; default: forward KL at temperature 1.
+        on_policy: lets the student's own samples take the place of the data's targets, in a share of the updates.
         label_smoothing: of the cross-entropy without a teacher.
         fused: make the loss from hidden states, so that the [tokens, vocabulary] logits never exist at once. None:
-            where student, teacher and loss allow it and it pays (see `kdlab.fused_step.worth_it`). True: or raise
-            ValueError, which says why not. False: never. `fused_step` is what was chosen, None for logits.
+            wherever student, teacher and loss allow it. True: or raise ValueError, which says why not. False: never.
+            `fused_step` is what was chosen, None for logits.
         description: for the progress bar.
         **options: whatever Seq2SeqTrainer takes: train_dataset, eval_dataset, data_collator, callbacks ...
             Batches hold input_ids, attention_mask, labels (-100 where a token does not count) and, for an
@@ -54,7 +58,8 @@ class Distiller(Seq2SeqTrainer):
 
     Raises:
         ValueError: a student that shares parameters with its teacher; label smoothing together with a teacher,
-            or given to `args`, where a distillation loss would not see it; `fused=True` where it cannot be.
+            or given to `args`, where a distillation loss would not see it; `fused=True` where it cannot be; what
+            cannot go with `on_policy`.
 
     `evaluate` reports `eval_loss`: the training loss (unsmoothed) of `eval_dataset`, in nats a token over all its
     tokens, not a mean of means over batches.
@@ -66,7 +71,8 @@ class Distiller(Seq2SeqTrainer):
         args: Seq2SeqTrainingArguments,
         *,
         teacher: Teacher | None = None,
-        loss: DistillationLoss | None = None,
+        loss: DistillationLoss | ConfidenceLoss | None = None,
+        on_policy: OnPolicy | None = None,
         label_smoothing: float = 0.0,
         fused: bool | None = None,
         description: str = "training",
@@ -79,7 +85,9 @@ class Distiller(Seq2SeqTrainer):
             )
         super().__init__(model=model, args=args, **options)
         self.teacher, self.loss = teacher, loss or DistillationLoss()
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.on_policy = label_smoothing, on_policy
+        if on_policy is not None:
+            on_policy.check(model, teacher, self.loss)
         # The loss below divides by num_items_in_batch itself: the Trainer must count it and not divide again.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -89,6 +97,24 @@ class Distiller(Seq2SeqTrainer):
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_Bar(description))
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """The micro-batches of one update, with the student's own samples as targets where it is their turn."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        update = self.state.global_step
+        if isinstance(self.loss, ConfidenceLoss):
+            self.loss.update = update
+        if self.on_policy is None or not self.on_policy.samples_at(self.args.seed, update):
+            return batches, items
+        model = self.accelerator.unwrap_model(self.model)
+        with self.accelerator.autocast():
+            batches = self.on_policy.replace(
+                model, batches, seed=self.args.seed, update=update, process=self.accelerator.process_index
+            )
+        # Counted anew: `items` are the tokens of the targets that were there before.
+        return batches, self._get_num_items_in_batch(batches, device)
 
     def compute_loss(
         self,

@@ -7,6 +7,7 @@ keeps the checkpoint with the lowest loss on validation data. The teacher's cost
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import torch
 from filelock import FileLock
 
 import kdlab
+from kdlab import processes
 from kdlab.evaluation import (
     bytes_on_disk,
     distance_to_teacher,
@@ -26,10 +28,14 @@ from kdlab.evaluation import (
 from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
 from kdlab.generation import translate
 from kdlab.losses import DistillationLoss
+from kdlab.on_policy import OnPolicy
 from kdlab.profiles import PhrasebookSizes, Profile, choose_profile
-from kdlab.sequences import PseudoTargets, pseudo_targets
-from kdlab.students import count_parameters, new_model
-from kdlab.teachers import LiveTeacher, PhrasebookTeacher
+from kdlab.projection import projected_student
+from kdlab.sequences import PseudoTargets, Targets, pseudo_targets
+from kdlab.smoothed_teacher import SmoothedTeacher
+from kdlab.student_init import build, copied_student, fresh_student
+from kdlab.students import Architecture, count_parameters, new_model
+from kdlab.teachers import LiveTeacher, PhrasebookTeacher, Teacher
 from kdlab.text.batches import Example
 from kdlab.text.parallel import Corpus, ParallelText, read_corpus
 from kdlab.text.phrasebook import Pair, Phrasebook
@@ -43,6 +49,8 @@ TEACHER_SEED = 0  # one teacher for all seeds of the students, so that their spr
 DATA_SEED = 0
 TRUTH_SENTENCES = 200  # of the test set, on which the exact distance to the truth is taken
 SPEED_SENTENCES = 300
+# What the user may choose in the place of the profile's own.
+FROM_PROFILE = ("level", "divergence", "temperature", "ce_weight", "targets", "init", "lmbda")
 
 
 @dataclass(frozen=True)
@@ -63,14 +71,36 @@ class Settings:
     alpha: float | None = None
     temperature: float | None = None
     ce_weight: float | None = None
+    candidates: int | None = None
+    targets: Targets | None = None
+    init: str | None = None
+    lmbda: float | None = None
+
+    def applied_to(self, profile: Profile) -> Profile:
+        """The profile with all that the user names in the place of its own."""
+        own = {name: getattr(self, name) for name in FROM_PROFILE}
+        profile = replace(profile, **{name: value for name, value in own.items() if value is not None})
+        if self.updates is not None:
+            profile = replace(profile, student_recipe=replace(profile.student_recipe, updates=self.updates))
+        if self.candidates is not None:
+            search = profile.pseudo_targets
+            beams = 1 if search.sample else max(search.num_beams, self.candidates)
+            search = replace(search, candidates=self.candidates, num_beams=beams)
+            profile = replace(profile, pseudo_targets=search)
+        if profile.targets != "best" and profile.pseudo_targets.candidates == 1:
+            raise ValueError(
+                f"targets: got {profile.targets!r}, expected candidates to choose from, at least 2"
+            )
+        return profile
 
     def loss(self, profile: Profile) -> DistillationLoss:
-        """How the student's distribution is compared with the teacher's: what the user names, else the profile's."""
-        named = {name: getattr(self, name) for name in ("divergence", "temperature", "ce_weight")}
-        chosen = {name: getattr(profile, name) if value is None else value for name, value in named.items()}
+        """How the student's distribution is compared with the teacher's."""
         of_divergence = {name: getattr(self, name) for name in ("beta", "skew", "alpha")}
         return DistillationLoss(
-            **chosen, **{name: value for name, value in of_divergence.items() if value is not None}
+            profile.divergence,
+            profile.ce_weight,
+            temperature=profile.temperature,
+            **{name: value for name, value in of_divergence.items() if value is not None},
         )
 
 
@@ -90,21 +120,21 @@ class Experiment:
     def __init__(self, settings: Settings, folder: Path):
         self.settings, self.folder = settings, folder
         self.profile_name, self.profile = choose_profile(settings.profile, settings.data)
-        if settings.updates is not None:
-            recipe = replace(self.profile.student_recipe, updates=settings.updates)
-            self.profile = replace(self.profile, student_recipe=recipe)
-        self.level = settings.level or self.profile.level
+        self.profile = settings.applied_to(self.profile)
+        self.level = self.profile.level
+        self.on_policy = on_policy(self.profile)
         self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
         self.task = load_task(settings, self.profile)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def run(self) -> dict[str, Any]:
-        """Every stage in turn; returns the report."""
+    def run(self) -> dict[str, Any] | None:
+        """Every stage in turn; returns the report, in the main process of several."""
         self.teacher, self.tokenizer, self.teacher_record = get_teacher(
             self.settings, self.profile, self.task, self.device
         )
         # What the teacher's translations depend on; read once, since hashing a large model's weights takes seconds.
         self.decoder = fingerprint_of_weights(self.teacher), self.teacher.generation_config.to_dict()
+        self.made: dict[str, dict[str, Any]] = {}  # what became of the teacher's translations
         corpus = self.task.corpus
         references = [encode_pairs(self.tokenizer, text) for text in (corpus.train, corpus.validation)]
         self.train_student("baseline", TrainingData(*references), distil=False)
@@ -127,31 +157,50 @@ class Experiment:
         """What a distilled student reads for the labelled sources: references, or the teacher's translations."""
         if self.level == "word":
             return references
-        return self.translated(name, [example.source_ids for example in references]).examples
+        return self.translated(name, [example.source_ids for example in references], text.targets).examples
 
-    def translated(self, name: str, sources: Sequence[list[int]]) -> PseudoTargets:
-        """The teacher's translations, from the cache where they are there."""
+    def translated(
+        self, name: str, sources: Sequence[list[int]], references: Sequence[str] | None = None
+    ) -> PseudoTargets:
+        """The teacher's translations, from the cache where they are there.
+
+        Without references there is no nearest one: the best is taken.
+        """
         search = self.profile.pseudo_targets
         key = fingerprint([*self.decoder, asdict(search), sources])
+        targets = self.profile.targets
         made = pseudo_targets(
             self.teacher,
             sources,
             search,
             cache_folder() / "pseudo_targets" / f"{key}.jsonl",
             f"teacher translates {name}",
+            targets="best" if references is None and targets == "nearest" else targets,
+            references=references,
+            tokenizer=self.tokenizer,
         )
+        self.made[name] = {
+            "sources": len(sources),
+            "examples": len(made.examples),
+            "left_out": made.left_out,
+            "dropped": made.dropped,
+        }
         self.task.seconds[f"pseudo_targets_{name}"] = round(made.seconds, 1)
         return made
 
     def train_student(self, name: str, data: TrainingData, *, distil: bool) -> None:
         """Train the student alone (`distil` false) or from the teacher; a finished one is left as it is."""
         recipe, architecture = self.profile.student_recipe, self.profile.student
-        if name != "distilled":
+        few = name != "distilled"
+        if few:
             rate, dropout = self.profile.labelled_rate, self.profile.labelled_dropout
             recipe = recipe if rate is None else replace(recipe, learning_rate=rate)
             architecture = architecture if dropout is None else replace(architecture, dropout=dropout)
-        student = new_model(architecture, self.tokenizer, self.settings.seed)
+        student = self.new_student(architecture, distil=distil)
         live = distil and self.level in ("word", "both")
+        teacher: Teacher | None = LiveTeacher(self.teacher) if live else None
+        if isinstance(teacher, LiveTeacher) and few and self.profile.labelled_smoothing:
+            teacher = SmoothedTeacher(teacher, self.profile.labelled_smoothing)
         train(
             student,
             self.tokenizer,
@@ -159,14 +208,37 @@ class Experiment:
             recipe,
             self.folder / name,
             seed=self.settings.seed,
-            teacher=LiveTeacher(self.teacher) if live else None,
+            teacher=teacher,
             loss=self.loss,
+            on_policy=self.on_policy if live else None,
             label_smoothing=0.0 if distil else recipe.label_smoothing,
             description=name.replace("_", " "),
         )
 
-    def report(self, students: Sequence[str]) -> dict[str, Any]:
+    def new_student(self, size: Architecture, *, distil: bool) -> PreTrainedModel:
+        """A student before its training. The student alone is always fresh, and of the same size.
+
+        By the profile's `init`, one that is distilled is fresh as well; "copied", which is as wide as the teacher, with
+        some of its layers; or "projected", with its embeddings at the student's width.
+        """
+        init, seed = self.profile.init, self.settings.seed
+        if init == "fresh":
+            return new_model(size, self.tokenizer, seed)
+        if init == "projected":
+            make = projected_student if distil else fresh_student
+            return make(self.teacher, size, seed)
+        student = copied_student(
+            self.teacher,
+            encoder_layers=size.encoder_layers,
+            decoder_layers=size.decoder_layers,
+            dropout=size.dropout,
+        )
+        return student if distil else build(self.teacher, student.config, seed)
+
+    def report(self, students: Sequence[str]) -> dict[str, Any] | None:
         """Measure every system and put the figures together."""
+        if not processes.is_main():
+            return None
         report: dict[str, Any] = {}
         translations: dict[str, dict[str, list[str]]] = {}
         for name in ("teacher", *students):
@@ -188,6 +260,7 @@ class Experiment:
         report["gap_closed_by"] = gaps
         report["teacher_seconds"] = self.teacher_record.get("train_seconds", 0.0)
         report["seconds"] = self.task.seconds
+        report["pseudo_targets"] = self.made
         report["data"] = self.describe_data()
         report["settings"] = asdict(self.settings) | {"profile": self.profile_name, "level": self.level}
         report["profile"] = asdict(self.profile)
@@ -254,6 +327,22 @@ class Experiment:
         return Path(name) if Path(name).is_dir() else Path(str(cached_file(name, "config.json"))).parent
 
 
+def on_policy(profile: Profile) -> OnPolicy | None:
+    """When the student's own samples are the targets; not before the learning rate has reached its peak."""
+    if profile.lmbda == 0:
+        return None
+    if profile.level == "sequence":
+        raise ValueError(
+            f"lmbda: got {profile.lmbda} with the level 'sequence', expected 'word' or 'both', where the teacher "
+            "scores what the student writes"
+        )
+    if profile.ce_weight > 0:
+        raise ValueError(
+            f"ce_weight: got {profile.ce_weight} with lmbda, expected 0: the student's samples are no references"
+        )
+    return OnPolicy(profile.lmbda, start=profile.student_recipe.warmup)
+
+
 def load_task(settings: Settings, profile: Profile) -> Task:
     """Read or draw the text."""
     if settings.data == "phrasebook":
@@ -307,10 +396,14 @@ def get_teacher(
     }
     folder = cache_folder() / "teachers" / fingerprint(identity)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):  # a second process waits and then finds it finished
+    # A second run waits and then finds it finished. The processes of one run train it together: the main one locks.
+    with FileLock(folder / "lock") if processes.is_main() else nullcontext():
+        processes.wait_for_all()
         if finished(folder) is None:
-            write_json(folder / "identity.json", identity)
+            if processes.is_main():
+                write_json(folder / "identity.json", identity)
             train_teacher(profile, task, folder)
+        processes.wait_for_all()
     return load_model(str(folder), device), load_tokenizer(str(folder)), finished(folder) or {}
 
 

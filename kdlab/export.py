@@ -56,7 +56,7 @@ def export_model(
         files), `difference` and `difference_float32`: the largest between log-probabilities (CTranslate2) or logits
         (ONNX) of the export and the model, on random token ids.
 
-    Errors:
+    Raises:
         ValueError for an unknown `to`, a missing package (it says which extra to install), a model of another
         kind, an `out` that holds other things, and an export that differs from the model.
 

@@ -31,7 +31,7 @@ def write_ctranslate2(
 ) -> dict[str, float]:
     """Write `model.bin`, `config.json` and `shared_vocabulary.json`; returns the differences from the model.
 
-    Errors: ValueError if the float32 model differs from `model`, or the tokenizer's tokens are not all different.
+    Raises: ValueError if the float32 model differs from `model`, or the tokenizer's tokens are not all different.
     """
     tokens = _vocabulary(tokenizer)
     with progress_bar(3 if int8 else 2, "exporting to CTranslate2", "steps") as bar:

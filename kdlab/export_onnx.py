@@ -35,7 +35,7 @@ def write_onnx(
 ) -> dict[str, float]:
     """Write the two graphs; returns the differences of their logits from the model's.
 
-    Errors: ValueError if the float32 graphs differ from `model`.
+    Raises: ValueError if the float32 graphs differ from `model`.
     """
     with progress_bar(3 if int8 else 2, "exporting to ONNX", "steps") as bar:
         write_encoder(model, folder / ENCODER)

@@ -26,7 +26,7 @@ def load_exported(folder: str | Path, threads: int = 0) -> Runtime:
         folder: where `export_model` wrote it.
         threads: how many a batch is spread over; 0 leaves it to the runtime.
 
-    Errors: ValueError if the folder is no export, or its runtime is not installed.
+    Raises: ValueError if the folder is no export, or its runtime is not installed.
 
     >>> load_exported("nowhere")
     Traceback (most recent call last):

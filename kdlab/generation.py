@@ -29,7 +29,18 @@ class Search:
         temperature: of the sampling.
         seed: of the sampling; each batch starts from it anew, so what is drawn does not depend on where a run was
             stopped.
-        tokens_per_batch: padded source tokens in a batch, counted once for each beam.
+        tokens_per_batch: padded source tokens in a batch, counted once for each beam or sample.
+        candidates: translations of each source, for `generate_candidates`: the best of the beam, or so many samples.
+
+    What a beam is ranked by is transformers' own (5.x): log Pr(y | x) / length ** length_penalty, where the length
+    counts eos and not the start token. The sum is of log-softmaxes, at most 0, so a positive penalty favours long
+    translations. `length_penalty` (1.0 where it says nothing) and `early_stopping` (False: a sentence is done when
+    its best running beam, normalised at its present length, is below the worst of the `num_beams` that have ended)
+    come from the model's generation_config.
+
+    >>> Search(candidates=2)
+    Traceback (most recent call last):
+    ValueError: candidates: got 2 with num_beams=1, expected 1 to num_beams, or sample=True
     """
 
     num_beams: int = 1
@@ -37,12 +48,18 @@ class Search:
     temperature: float = 1.0
     seed: int = 0
     tokens_per_batch: int = 8192
+    candidates: int = 1
 
     def __post_init__(self) -> None:
         if self.num_beams < 1:
             raise ValueError(f"num_beams: got {self.num_beams}, expected at least 1")
         if self.sample and self.num_beams > 1:
             raise ValueError(f"sample: got True with num_beams={self.num_beams}, expected num_beams=1")
+        if self.candidates < 1 or (self.candidates > self.num_beams and not self.sample):
+            raise ValueError(
+                f"candidates: got {self.candidates} with num_beams={self.num_beams}, expected 1 to num_beams, or "
+                "sample=True"
+            )
 
 
 @runtime_checkable
@@ -76,7 +93,26 @@ def generate(
     *,
     done: Collection[int] = (),
 ) -> Iterator[dict[int, list[int]]]:
-    """Yield, batch by batch (long sentences first), the target ids of some of the sources.
+    """The first candidate of each source: arguments, order and batches as for `generate_candidates`.
+
+    Yields:
+        {index in `sources`: target ids}. Ids end in eos, unless the length limit cut them: those that do not
+        are unfinished.
+    """
+    for batch in generate_candidates(model, sources, search, description, done=done):
+        yield {index: candidates[0] for index, candidates in batch.items()}
+
+
+def generate_candidates(
+    model: PreTrainedModel | Runtime,
+    sources: Sequence[Sequence[int]],
+    search: Search,
+    description: str = "translating",
+    *,
+    done: Collection[int] = (),
+    share: tuple[int, int] = (0, 1),
+) -> Iterator[dict[int, list[list[int]]]]:
+    """Yield, batch by batch (long sentences first), all candidates of some of the sources.
 
     Args:
         model: encoder-decoder, on its device, put into eval mode; or a model of another runtime.
@@ -85,19 +121,35 @@ def generate(
         description: for the progress bar.
         done: indices of sources that need no translation any more. A batch of which all are done is skipped; the
             others stay as they are.
+        share: (rank, count): of all batches only those of this process, where several share the work.
 
     Yields:
-        {index in `sources`: target ids}. Ids end in eos, unless the length limit cut them: those that do not
-        are unfinished.
+        {index in `sources`: `search.candidates` lists of target ids}, the beam's best first, samples as drawn.
+
+    >>> class Echo:
+    ...     def search_batch(self, sources, search):
+    ...         return [list(ids) for ids in sources]
+    >>> list(generate_candidates(Echo(), [[5, 1], [6, 7, 1]], Search()))
+    [{1: [[6, 7, 1]], 0: [[5, 1]]}]
+    """
+    with progress_bar(len(sources), description, "sentences") as bar:
+        for number, batch in enumerate(source_batches(sources, search)):
+            mine = number % share[1] == share[0]
+            if mine and not all(index in done for index in batch):
+                found = search_candidates(model, [sources[index] for index in batch], search, number)
+                yield dict(zip(batch, found, strict=True))
+            bar.update(len(batch))
+
+
+def source_batches(sources: Sequence[Sequence[int]], search: Search) -> list[list[int]]:
+    """Indices of the sources in each batch of the search, long ones first; each source once.
+
+    >>> source_batches([[5, 1], [5, 6, 7, 1], [1]], Search(tokens_per_batch=4))
+    [[1], [0, 2]]
     """
     lengths = [(len(ids), 1) for ids in sources]
-    budget = max(search.tokens_per_batch // search.num_beams, max((n for n, _ in lengths), default=1))
-    with progress_bar(len(sources), description, "sentences") as bar:
-        for number, batch in enumerate(by_length(lengths, budget)):
-            if not all(index in done for index in batch):
-                targets = search_batch(model, [sources[index] for index in batch], search, number)
-                yield dict(zip(batch, targets, strict=True))
-            bar.update(len(batch))
+    rows = max(search.num_beams, search.candidates)  # that transformers makes of each source
+    return by_length(lengths, max(search.tokens_per_batch // rows, *(n for n, _ in lengths), 1))
 
 
 def translate(
@@ -130,36 +182,102 @@ def _seeded(search: Search, batch: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-@torch.no_grad()
+# What a model's own settings may say about which tokens begin, end and never stand in a target.
+_TOKENS = (
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+)
+
+
+@contextmanager
+def _unbiased(model: PreTrainedModel, search: Search) -> Iterator[None]:
+    """Draw from the model's distribution at the search's temperature and from no other.
+
+    A pretrained model's own settings (top_p, a penalty on repetition, an eos forced at the limit) would bend it, and
+    transformers fills whatever a call leaves open from them: for the time of the sampling they make way.
+    """
+    if not search.sample:
+        yield
+        return
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    tokens = {name: getattr(own, name, None) for name in _TOKENS}
+    # The Trainer switches the cache off in the model's configuration: without it each token reads all the others anew.
+    model.generation_config = GenerationConfig(
+        do_sample=True, temperature=search.temperature, top_k=0, top_p=1.0, use_cache=True, **tokens
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
 def search_batch(
-    model: PreTrainedModel | Runtime, sources: Sequence[Sequence[int]], search: Search, number: int = 0
+    model: PreTrainedModel | Runtime,
+    sources: Sequence[Sequence[int]],
+    search: Search,
+    number: int = 0,
+    max_length: int | None = None,
 ) -> list[list[int]]:
-    """Target ids of one batch of sources, in their order; they end in eos unless the length limit cut them.
+    """The first candidate of each source: arguments and order as for `search_candidates`."""
+    found = search_candidates(model, sources, search, number, max_length)
+    return [candidates[0] for candidates in found]
+
+
+@torch.no_grad()
+def search_candidates(
+    model: PreTrainedModel | Runtime,
+    sources: Sequence[Sequence[int]],
+    search: Search,
+    number: int = 0,
+    max_length: int | None = None,
+) -> list[list[list[int]]]:
+    """All candidates of one batch of sources, in their order; ids end in eos unless the length limit cut them.
 
     Args:
-        model: encoder-decoder, put into eval mode; or a model of another runtime.
+        model: encoder-decoder, put into eval mode; or a model of another runtime, which gives one candidate.
         sources: token ids that end in eos.
         search: beam, greedy or sampling.
         number: of the batch, which the seed of the sampling is made from.
+        max_length: the most target tokens (with eos), where that is less than `length_limit` allows.
+
+    Raises:
+        ValueError: more than one candidate of another runtime.
     """
     if isinstance(model, Runtime):
-        return model.search_batch(sources, search)
+        if search.candidates > 1:
+            raise ValueError(
+                f"candidates: got {search.candidates}, expected 1: an exported model gives its best translation alone"
+            )
+        return [[ids] for ids in model.search_batch(sources, search)]
     model.eval()
     device = next(model.parameters()).device
     pad, eos = model.generation_config.pad_token_id, model.generation_config.eos_token_id
     input_ids, mask = pad_sources(sources, pad)
-    options: dict[str, Any] = {"do_sample": search.sample, "num_beams": search.num_beams}
-    if search.sample:
-        options |= {"temperature": search.temperature, "top_k": 0}
     limit = length_limit(input_ids.shape[1], getattr(model.config, "max_position_embeddings", None))
-    with _seeded(search, number, device):
+    if max_length is not None:
+        limit = min(limit, max_length)
+    options: dict[str, Any] = {} if search.sample else {"do_sample": False, "num_beams": search.num_beams}
+    with _seeded(search, number, device), _unbiased(model, search):
         outputs: torch.Tensor = model.generate(  # type: ignore[operator]
             input_ids=input_ids.to(device),
             attention_mask=mask.to(device),
             max_length=limit + 1,  # with the start token
+            num_return_sequences=search.candidates,
+            # Marian models of the hub have one. It would end a runaway translation at the limit in an eos that the
+            # model did not choose, and nobody could tell that it is unfinished.
+            forced_eos_token_id=None,
             **options,
         )
-    return [cut_after_eos(row, eos) for row in outputs[:, 1:].tolist()]  # without the start token
+    rows = [cut_after_eos(row, eos) for row in outputs[:, 1:].tolist()]  # without the start token
+    return [rows[start : start + search.candidates] for start in range(0, len(rows), search.candidates)]
 
 
 def cut_after_eos(ids: list[int], eos: int) -> list[int]:

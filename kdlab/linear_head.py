@@ -130,8 +130,8 @@ class LinearHead:
                 f"model: got a {type(model).__name__} whose last hidden states are not what its output layer reads"
             )
         expected = _multiply(self._hidden_logits(model, seen["enlarged"]))
-        error = (logits.to(expected) - expected).abs().max()
-        if not error <= _tolerance(logits, expected):  # NaN, where the weight is all 0, is refused too
+        distance = (logits.to(expected) - expected).abs().max()
+        if not distance <= _tolerance(logits, expected):  # NaN, where the weight is all 0, is refused too
             raise ValueError(
                 f"model: got a {type(model).__name__} whose logits are not soft_cap(scale * (hidden @ weight.T + "
                 f"bias)) with scale {self.scale} and soft_cap {self.soft_cap}, or whose output layer is all 0"

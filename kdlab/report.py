@@ -61,7 +61,7 @@ def text_table(report: Mapping[str, Any]) -> str:
         )
         for row in [header, *rows]
     ]
-    return "\n".join([*lines, "", *gap_lines(report), plateau_line(report)])
+    return "\n".join([*lines, "", *gap_lines(report), plateau_line(report), *target_lines(report)])
 
 
 def gap_lines(report: Mapping[str, Any]) -> list[str]:
@@ -76,6 +76,18 @@ def gap_lines(report: Mapping[str, Any]) -> list[str]:
                 interval = gap["interval"]
                 spread = f", 95% interval {interval[0]:.0%} to {interval[1]:.0%}" if interval else ""
                 lines.append(f"gap closed ({where}): {gap['value']:.0%}{spread}")
+    return lines
+
+
+def target_lines(report: Mapping[str, Any]) -> list[str]:
+    """What became of the teacher's translations: one sentence for each set of sources that it translated."""
+    lines = []
+    for name, made in report.get("pseudo_targets", {}).items():
+        dropped = [f"{rule} {count:,}" for rule, count in made["dropped"].items() if count]
+        lines.append(
+            f"teacher's translations ({name}): {made['examples']:,} targets for {made['sources']:,} sources, "
+            f"{made['left_out']:,} without one; dropped: {', '.join(dropped) or 'none'}"
+        )
     return lines
 
 
@@ -108,7 +120,10 @@ def html_page(report: Mapping[str, Any]) -> str:
         f"<h1>Distillation on {html.escape(report['data']['name'])}</h1>",
         f"<p><code>{html.escape(report.get('command', ''))}</code></p>",
         _html_table(*table(report)),
-        "".join(f"<p>{html.escape(line)}</p>" for line in [*gap_lines(report), plateau_line(report)]),
+        "".join(
+            f"<p>{html.escape(line)}</p>"
+            for line in [*gap_lines(report), plateau_line(report), *target_lines(report)]
+        ),
         "<h2>Quality against size</h2>",
         _svg(*quality_against_size(sizes)),
         "<h2>Training</h2><p>Each curve is the loss that its student trains on, so their floors differ: "
@@ -162,7 +177,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem aut
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .3rem .7rem; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }}
 svg {{ max-width: 100%; height: auto; }}
-code {{ overflow-wrap: anywhere; }}
+p, code {{ overflow-wrap: anywhere; }}
 </style>
 </head>
 <body>

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from transformers import MarianMTModel, PreTrainedTokenizerBase
+    from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerBase
 
 # Sinusoidal positions cost no parameters, so there is no reason to be short.
 MAX_POSITIONS = 512
@@ -17,11 +19,11 @@ MAX_POSITIONS = 512
 
 @dataclass(frozen=True)
 class Architecture:
-    """The size of an encoder-decoder transformer.
+    """The size of a transformer.
 
     Attributes:
         d_model: width of the hidden states; a multiple of `heads`.
-        encoder_layers, decoder_layers: how many of each.
+        encoder_layers, decoder_layers: how many of each; a decoder-only model has 0 in the encoder.
         ffn: width of the feed-forward layers.
         heads: attention heads.
         dropout: after embeddings, attention and feed-forward layers, in training.
@@ -36,8 +38,9 @@ class Architecture:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name != "dropout" and value < 1:
-                raise ValueError(f"{name}: got {value}, expected at least 1")
+            least = 0 if name == "encoder_layers" else 1
+            if name != "dropout" and value < least:
+                raise ValueError(f"{name}: got {value}, expected at least {least}")
         if self.d_model % self.heads:
             raise ValueError(f"d_model: got {self.d_model}, expected a multiple of heads={self.heads}")
         if not 0 <= self.dropout < 1:
@@ -54,10 +57,35 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, se
         tokenizer: gives the vocabulary, pad (which is also the decoder's start token, as in Marian) and eos.
         seed: of the initial weights.
     """
-    from transformers import GenerationConfig, MarianConfig, MarianMTModel
+    from transformers import GenerationConfig, MarianMTModel
 
-    vocabulary, pad, eos = len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id
-    config = MarianConfig(
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    config = marian_config(architecture, len(tokenizer), pad, eos)
+    with seeded(seed):
+        model = MarianMTModel(config)
+    # The start token is an input only: no translation holds it.
+    model.generation_config = GenerationConfig(
+        pad_token_id=pad, eos_token_id=eos, decoder_start_token_id=pad, suppress_tokens=[pad], max_length=128
+    )
+    return model
+
+
+def marian_config(architecture: Architecture, vocabulary: int, pad: int = 0, eos: int = 1) -> MarianConfig:
+    """The configuration of `new_model`.
+
+    Args:
+        architecture: the size; at least one layer in the encoder.
+        vocabulary: number of tokens.
+        pad, eos: their ids; of no account for a model that is only counted.
+
+    >>> marian_config(Architecture(32, 2, 1, 64), 100).decoder_layers
+    1
+    """
+    from transformers import MarianConfig
+
+    if architecture.encoder_layers < 1:
+        raise ValueError("encoder_layers: got 0, expected at least 1 in an encoder-decoder model")
+    return MarianConfig(
         vocab_size=vocabulary,
         decoder_vocab_size=vocabulary,
         d_model=architecture.d_model,
@@ -78,14 +106,20 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, se
         share_encoder_decoder_embeddings=True,
         tie_word_embeddings=True,
     )
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw weights on the CPU from `seed`, and put the caller's random state back; that of a GPU is not touched.
+
+    >>> with seeded(0):
+    ...     a = torch.rand(2)
+    >>> with seeded(0):
+    ...     assert torch.equal(a, torch.rand(2))
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = MarianMTModel(config)
-    # The start token is an input only: no translation holds it.
-    model.generation_config = GenerationConfig(
-        pad_token_id=pad, eos_token_id=eos, decoder_start_token_id=pad, suppress_tokens=[pad], max_length=128
-    )
-    return model
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -94,9 +128,19 @@ def count_parameters(model: nn.Module) -> int:
     >>> count_parameters(nn.Linear(3, 2))
     8
     """
-    positions = {
+    fixed = fixed_positions(model)
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in fixed)
+
+
+def fixed_positions(model: nn.Module) -> set[int]:
+    """The `id` of each parameter that is a table of positions which a formula gives and nothing trains.
+
+    >>> fixed_positions(nn.Embedding(8, 4))
+    set()
+    """
+    return {
         id(parameter)
-        for name, parameter in model.named_parameters()
-        if name.endswith("embed_positions.weight")
+        for module in model.modules()
+        if type(module).__name__.endswith("SinusoidalPositionalEmbedding")
+        for parameter in module.parameters()
     }
-    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in positions)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kdlab import processes
 from kdlab.files import read_json, write_json
 from kdlab.losses import DistillationLoss
 from kdlab.profiles import Recipe
@@ -20,7 +21,9 @@ from kdlab.text.causal import collate_for, lengths_for
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from kdlab.on_policy import OnPolicy
     from kdlab.teachers import Teacher
+    from kdlab.weak_to_strong import ConfidenceLoss
 
 RECORD = "training.json"
 
@@ -47,7 +50,8 @@ def train(
     *,
     seed: int,
     teacher: Teacher | None = None,
-    loss: DistillationLoss | None = None,
+    loss: DistillationLoss | ConfidenceLoss | None = None,
+    on_policy: OnPolicy | None = None,
     label_smoothing: float = 0.0,
     description: str = "training",
 ) -> dict[str, Any]:
@@ -56,31 +60,37 @@ def train(
     `model` is an encoder-decoder model, or a decoder-only one, for which the examples are prompts and completions.
 
     A folder that holds a finished run is left alone; one that holds checkpoints goes on from the last of them,
-    and ends with the same weights as a run that was never stopped.
+    and ends with the same weights as a run that was never stopped. Several processes share every batch: the losses are
+    those of one process, to rounding.
 
     Returns:
-        The record: train_seconds, updates, target tokens seen, epochs, best update and the validation curve.
+        The record: train_seconds, updates, target tokens seen (the data's: a student's own samples are not known
+        beforehand), epochs, best update and the validation curve.
     """
+    checkpoints = folder / "checkpoints"
     record = finished(folder)
+    processes.wait_for_all()  # all have looked before one of them begins to write
     if record is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)  # a kill may have kept the end of `train` from it
         return record
     from kdlab.distiller import Distiller
 
     schedule = make_schedule(lengths_for(model.config, data.train), recipe, seed)
     trainer = Distiller(
         model,
-        _arguments(recipe, folder / "checkpoints", seed),
-        train_dataset=schedule,
+        _arguments(recipe, checkpoints, seed),
+        train_dataset=_Shares(schedule, processes.count()),
         eval_dataset=_ValidationBatches(data, recipe, model),
         data_collator=_Collator(data, model),
         teacher=teacher,
         loss=loss,
+        on_policy=on_policy,
         label_smoothing=label_smoothing,
         description=description,
     )
     spent = _Clock(folder / "seconds.json")
     trainer.add_callback(spent.callback())
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     curve = [
         [entry["step"], entry["eval_loss"]] for entry in trainer.state.log_history if "eval_loss" in entry
     ]
@@ -93,9 +103,12 @@ def train(
         "validation_curve": curve,
     }
     trainer.save_model(str(folder))
-    tokenizer.save_pretrained(folder)
-    shutil.rmtree(folder / "checkpoints")
-    write_json(folder / RECORD, record)  # last: its presence says that the run is finished
+    if processes.is_main():
+        tokenizer.save_pretrained(folder)
+        write_json(folder / RECORD, record)  # its presence says that the run is finished
+        # Only then: a run that is killed while they are removed would have none to go on from.
+        shutil.rmtree(checkpoints)
+    processes.wait_for_all()
     return record
 
 
@@ -115,22 +128,51 @@ def make_schedule(lengths: Sequence[tuple[int, int]], recipe: Recipe, seed: int)
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint. One that a kill cut short has no trainer state, which is written last."""
-    whole = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    """The newest whole checkpoint."""
+    whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
 
 
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether its trainer state, which is written last, is there to its end: a kill may leave half of it."""
+    try:
+        return read_json(checkpoint / "trainer_state.json") is not None
+    except ValueError:
+        return False
+
+
+class _Shares(torch.utils.data.Dataset[list[int]]):
+    """Every batch of a schedule cut into a share for each process, in turn, as the Trainer hands them out.
+
+    Where a batch has fewer rows than there are processes, a share holds one of its rows again, to no account: written
+    as -1 - id.
+    """
+
+    def __init__(self, schedule: BatchSchedule, processes: int):
+        self.schedule, self.processes = schedule, processes
+
+    def __len__(self) -> int:
+        return len(self.schedule) * self.processes
+
+    def __getitem__(self, index: int) -> list[int]:
+        batch = self.schedule[index // self.processes]
+        return batch[index % self.processes :: self.processes] or [-1 - batch[0]]
+
+
 class _Collator:
-    """Turns a list of example ids into a batch."""
+    """Turns a list of example ids into a batch; a row of a negative one has no label, see `_Shares`."""
 
     def __init__(self, data: TrainingData, model: PreTrainedModel):
         self.examples, self.config = data.examples, model.config
 
     def __call__(self, items: list[list[int]]) -> dict[str, torch.Tensor]:
-        (example_ids,) = items
-        return collate_for(
+        (written,) = items
+        example_ids = [-1 - index if index < 0 else index for index in written]
+        batch = collate_for(
             self.config, [self.examples[index] for index in example_ids], example_ids=example_ids
         )
+        batch["labels"][torch.tensor(written) < 0] = -100
+        return batch
 
 
 class _ValidationBatches(torch.utils.data.Dataset[list[int]]):
@@ -165,7 +207,8 @@ class _Clock:
 
         class Keep(TrainerCallback):
             def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                write_json(clock.file, {"seconds": clock.total()})
+                if state.is_world_process_zero:
+                    write_json(clock.file, {"seconds": clock.total()})
 
         return Keep()
 
@@ -198,6 +241,8 @@ def _arguments(recipe: Recipe, folder: Path, seed: int) -> Any:
         greater_is_better=False,
         logging_steps=min(50, every),
         seed=seed,
+        use_cpu=not cuda,
+        ddp_timeout=int(processes.PATIENCE.total_seconds()),
         bf16=bf16,
         fp16=cuda and not bf16,
         dataloader_pin_memory=cuda,

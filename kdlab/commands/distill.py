@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kdlab import processes
 from kdlab.commands.shared import positive, quiet, seed
 from kdlab.divergences import FAMILY
 
@@ -100,6 +101,30 @@ def _add_distillation(group: Any) -> None:
         metavar="W",
         help="share in the loss, 0 to 1, of the cross-entropy on the targets themselves",
     )
+    add(
+        "--candidates",
+        type=positive,
+        metavar="N",
+        help="translations of each source that the teacher makes: the best N of its beam, or N samples (default: 1)",
+    )
+    add(
+        "--targets",
+        choices=["best", "all", "nearest"],
+        help="which of several candidates become targets; nearest: the one most like the reference",
+    )
+    add(
+        "--lmbda",
+        type=float,
+        metavar="L",
+        help="share of the updates, 0 to 1, whose targets the student writes itself and the teacher scores (on-policy, "
+        "GKD), at the levels word and both",
+    )
+    add(
+        "--init",
+        choices=["fresh", "copied", "projected"],
+        help="what a distilled student starts with; copied: layers of the teacher, at the teacher's width; projected: "
+        "the teacher's embeddings at the student's width. The student alone is fresh and of the same size",
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -111,25 +136,36 @@ def run(chosen: argparse.Namespace) -> int:
     from kdlab.report import html_page, text_table
 
     keep_memory()
+    processes.connect()
     names = Settings.__dataclass_fields__
     settings = Settings(**{name: getattr(chosen, name) for name in names})
     folder = Path(chosen.out)
     _check_folder(folder, asdict(settings), resume=chosen.resume)
-    experiment = Experiment(
-        settings, folder
-    )  # reads the text: what is wrong with it leaves the folder as it was
-    if not chosen.resume:
+    start = time.perf_counter()
+    # It reads the text: what is wrong with it leaves the folder as it was.
+    experiment = Experiment(settings, folder)
+    processes.wait_for_all()  # all have looked before the main one writes
+    if not chosen.resume and processes.is_main():
         _claim(folder, asdict(settings))
-    start, before = time.perf_counter(), (read_json(folder / CLOCK) or {"seconds": 0.0})["seconds"]
+    processes.wait_for_all()
+    before = (read_json(folder / CLOCK) or {"seconds": 0.0})["seconds"]
     try:
-        report = experiment.run()
+        with processes.lost_process_named():
+            report = experiment.run()
+    except processes.LostProcessError as error:
+        print(f"\n{error}. To go on, start them all again with --resume.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\nStopped. To go on: {_command(chosen)} --resume", file=sys.stderr)
         return 130
     finally:
         spent = before + time.perf_counter() - start
-        write_json(folder / CLOCK, {"seconds": spent})
-    report["command"], report["versions"] = _command(chosen), _versions()
+        if processes.is_main():
+            write_json(folder / CLOCK, {"seconds": spent})
+    processes.disconnect()
+    if report is None:  # the main process tells
+        return 0
+    report["command"], report["versions"] = _command(chosen), versions()
     report["wall_seconds"] = round(spent, 1)  # of all the sessions that were not killed
     write_text(folder / "report.html", html_page(report))
     write_json(folder / REPORT, report)
@@ -160,7 +196,7 @@ def _check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> No
             f"--out: {folder} holds a run that was stopped; expected --resume to go on with it, another folder, or "
             "that you remove it"
         )
-    elif before is None and folder.exists() and any(folder.iterdir()):
+    elif before is None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"--out: got {folder}, which holds other things, expected a new or an empty folder")
 
 
@@ -185,7 +221,8 @@ def _command(chosen: argparse.Namespace) -> str:
     return shlex.join(parts)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that the figures depend on."""
     import platform
     from importlib.metadata import version
 

@@ -44,7 +44,7 @@ def shift_right(
     `pad_token_id`. Returns a new tensor of the same shape and dtype. At position t the decoder reads the
     label of t - 1 and is to give the label of t. Source: transformers' `shift_tokens_right` for Marian.
 
-    Errors: ValueError for labels that are not integers of shape [batch, length >= 1], for a negative token
+    Raises: ValueError for labels that are not integers of shape [batch, length >= 1], for a negative token
     id, and (on the CPU, where a look costs nothing) for a negative label that is not `ignore_index`.
 
     >>> shift_right(torch.tensor([[7, 8, 1], [9, 1, -100]]), decoder_start_token_id=0, pad_token_id=0)
@@ -88,7 +88,7 @@ def collate(
     mask made from `decoder_input_ids != pad_token_id` would drop position 0 wherever the start token is the
     pad token.)
 
-    Errors: ValueError for no examples, an example with an empty side, or ids of another number than examples.
+    Raises: ValueError for no examples, an example with an empty side, or ids of another number than examples.
 
     >>> examples = [Example([5, 6, 1], [7, 1]), Example([5, 1], [8, 9, 1])]
     >>> batch = collate(examples, pad_token_id=0, decoder_start_token_id=0)
@@ -149,7 +149,7 @@ def by_length(lengths: Sequence[tuple[int, int]], tokens_per_batch: int) -> list
     lengths: (source length, target length) of each example, in tokens. A batch holds as many examples as fit:
     rows * max(longest source, longest target) <= `tokens_per_batch` padded tokens.
 
-    Errors: ValueError for a length below 1, or an example longer than `tokens_per_batch`.
+    Raises: ValueError for a length below 1, or an example longer than `tokens_per_batch`.
 
     >>> by_length([(2, 3), (9, 8), (4, 4)], tokens_per_batch=9)
     [[1], [2, 0]]
@@ -177,7 +177,7 @@ class BatchSchedule(Dataset[list[int]]):
     and two runs with the same arguments train on the same tokens. Items may be read in any order; the epoch
     read last is kept, so reading in order is cheapest.
 
-    Errors: ValueError for no examples, a length, size or count below 1, a negative seed, or an example longer
+    Raises: ValueError for no examples, a length, size or count below 1, a negative seed, or an example longer
     than `tokens_per_batch`.
 
     >>> schedule = BatchSchedule([(3, 4), (5, 5), (2, 2), (4, 4)], tokens_per_batch=8, updates=5, seed=1)

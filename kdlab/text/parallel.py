@@ -109,7 +109,7 @@ def read_corpus(data: str | Path, pair: str = "en-de", *, split_seed: int = 0) -
     it); surrounding white space is dropped. Unlabelled lines that repeat, or that are a source in any of the
     sets, are removed.
 
-    Errors: FileNotFoundError if the data, a set or one side of it is missing. ValueError with file and line
+    Raises: FileNotFoundError if the data, a set or one side of it is missing. ValueError with file and line
     for an empty line, bad UTF-8, sides of different length or a row without two columns; for a hub data set,
     with split and row.
     """

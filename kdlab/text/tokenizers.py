@@ -38,7 +38,7 @@ def train_tokenizer(lines: Iterable[str], vocabulary_size: int = 4000) -> PreTra
     Save it with `save_pretrained(folder)`; `load_tokenizer(folder)` or transformers' `AutoTokenizer` read it
     back.
 
-    Errors: ValueError if there are no lines, or `vocabulary_size` has no room for the bytes and special
+    Raises: ValueError if there are no lines, or `vocabulary_size` has no room for the bytes and special
     tokens. Source: Sennrich, Haddow, Birch (2016) for BPE; Radford et al. (2019) for its byte-level form.
 
     >>> tokenizer = train_tokenizer(["the bus is late", "der Bus ist spät"], vocabulary_size=300)
@@ -85,7 +85,7 @@ def train_tokenizer(lines: Iterable[str], vocabulary_size: int = 4000) -> PreTra
 def load_tokenizer(folder_or_hub: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer with `AutoTokenizer`: from a folder, or by its name on the hub (`hub:` may lead).
 
-    Errors: ValueError, naming what was asked for, where neither has one that loads.
+    Raises: ValueError, naming what was asked for, where neither has one that loads.
     """
     from transformers import AutoTokenizer
 
@@ -107,7 +107,7 @@ def encode_sources(
 
     A line that is too long is cut and ends in eos all the same.
 
-    Errors: ValueError if `max_length` < 2 or the tokenizer does not end a sentence in its eos token.
+    Raises: ValueError if `max_length` < 2 or the tokenizer does not end a sentence in its eos token.
 
     >>> tokenizer = train_tokenizer(["a b c"], vocabulary_size=300)
     >>> [len(ids) for ids in encode_sources(tokenizer, ["a", "a b c a b c"], max_length=4)]

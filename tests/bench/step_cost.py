@@ -25,7 +25,7 @@ from kdlab.students import new_model
 from kdlab.teachers import LiveTeacher
 
 
-class _Tokenizer:
+class StubTokenizer:
     """As much of one as a model's configuration asks for."""
 
     pad_token_id, eos_token_id = 0, 1
@@ -57,7 +57,7 @@ def measure_here(rounds: int = 31, rows: int = 75, source: int = 18, target: int
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     profile = PROFILES["text", "cpu"]
-    tokenizer: Any = _Tokenizer(profile.vocabulary)
+    tokenizer: Any = StubTokenizer(profile.vocabulary)
     student = new_model(profile.student, tokenizer, 0).to(device).train()
     teacher = LiveTeacher(new_model(profile.teacher, tokenizer, 1).to(device))
     optimizer = torch.optim.AdamW(student.parameters())

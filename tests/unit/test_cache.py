@@ -23,20 +23,17 @@ from kdlab.students import Architecture, new_model
 from kdlab.teachers import CachedTeacher, EnsembleTeacher, LiveTeacher, PhrasebookTeacher
 from kdlab.text.batches import Example, collate
 from kdlab.text.phrasebook import Phrasebook
-from kdlab.text.tokenizers import encode_sources, encode_targets, train_tokenizer
+from kdlab.text.tokenizers import train_tokenizer
 from kdlab.training import TrainingData, train
+from tests.unit.small_text import small_text
 
 TINY = Architecture(d_model=16, encoder_layers=1, decoder_layers=1, ffn=32, heads=2, dropout=0.0)
+ROOT = Path(__file__).resolve().parents[2]
 HALF = 2**-11  # the largest relative error of rounding to float16
 
 
-def make_data():
-    """Tokenizer and 40 examples."""
-    pairs = Phrasebook("small").sample(40, seed=1)
-    tokenizer = train_tokenizer([line for pair in pairs for line in (pair.source, pair.target)], 320)
-    sources = encode_sources(tokenizer, [pair.source for pair in pairs], 64)
-    targets = encode_targets(tokenizer, [pair.target for pair in pairs], 64)
-    return tokenizer, [Example(s, y) for s, y in zip(sources, targets, strict=True)]
+def make_text():
+    return small_text(pairs=40, vocabulary=320)
 
 
 def make_teacher(tokenizer, seed=0):
@@ -49,18 +46,18 @@ def make_teacher(tokenizer, seed=0):
 
 
 @pytest.fixture(scope="module")
-def data():
-    return make_data()
+def text():
+    return make_text()
 
 
 @pytest.fixture(scope="module")
-def tokenizer(data):
-    return data[0]
+def tokenizer(text):
+    return text.tokenizer
 
 
 @pytest.fixture(scope="module")
-def examples(data):
-    return data[1]
+def examples(text):
+    return text.examples
 
 
 @pytest.fixture(scope="module")
@@ -313,8 +310,8 @@ def test_an_ensemble_can_be_cached(build, teacher, tokenizer, examples):
 BUILD = """
 import os, sys, time
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_cache as t
+sys.path.insert(0, {root!r})
+from tests.unit import test_cache as t
 log, hang_at, company = Path({log!r}), {hang_at}, {company}
 class Watched(t.LiveTeacher):
     def __call__(self, batch):
@@ -324,9 +321,9 @@ class Watched(t.LiveTeacher):
             while len(log.read_text().split()) >= hang_at or len(set(log.read_text().split())) < company:
                 time.sleep(0.01)
         return super().__call__(batch)
-tokenizer, examples = t.make_data()
-teacher = Watched(t.make_teacher(tokenizer).model)
-t.build_cache(Path({folder!r}), teacher, tokenizer, examples, t.Keep(k=8), examples_per_shard=5)
+text = t.make_text()
+teacher = Watched(t.make_teacher(text.tokenizer).model)
+t.build_cache(Path({folder!r}), teacher, text.tokenizer, text.examples, t.Keep(k=8), examples_per_shard=5)
 """
 
 
@@ -334,9 +331,7 @@ def start_build(folder, hang_at=99, company=1):
     """Another process that builds the cache of 8 shards. It hangs in shard number `hang_at` (from 1), and goes on from
     its first shard only when so many processes are at work."""
     log = folder.with_suffix(".log")
-    script = BUILD.format(
-        tests=str(Path(__file__).parent), folder=str(folder), log=str(log), hang_at=hang_at, company=company
-    )
+    script = BUILD.format(root=str(ROOT), folder=str(folder), log=str(log), hang_at=hang_at, company=company)
     return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from kdlab.cli import main
@@ -152,6 +153,63 @@ def test_import_of_kdlab_loads_nothing_of_the_training_part():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_a_copied_student_on_its_own_samples(run, monkeypatch):
+    monkeypatch.setenv("KDLAB_CACHE", str(run / "cache"))
+    arguments = [
+        "distill",
+        "--data",
+        str(run),
+        "--profile",
+        "ci",
+        "--out",
+        str(run / "copied"),
+        "--updates",
+        "30",
+    ]
+    flags = ["--level", "word", "--divergence", "generalized_jsd", "--beta", "0.1", "--lmbda", "1"]
+    assert main([*arguments, *flags, "--init", "copied"]) == 0
+    report = json.loads((run / "copied" / "report.json").read_text())
+    sizes = {name: report[name]["parameters"] for name in ("teacher", "baseline", "distilled")}
+    assert sizes["baseline"] == sizes["distilled"] < sizes["teacher"]
+    config = json.loads((run / "copied" / "distilled" / "config.json").read_text())
+    assert (config["d_model"], config["encoder_layers"]) == (
+        64,
+        1,
+    )  # the teacher's width, the student's layers
+    teacher_layer, student_layer = (
+        load_file(folder / "model.safetensors")["model.encoder.layers.0.fc1.weight"]
+        for folder in (next((run / "cache" / "teachers").glob("*/")), run / "copied" / "distilled")
+    )
+    # Thirty updates at a rate of 4e-3 leave more of it than two independent layers have in common, about 0.
+    assert torch.cosine_similarity(teacher_layer.flatten(), student_layer.flatten(), dim=0) > 0.5
+    assert "--lmbda 1.0" in report["command"]
+
+
+def test_the_nearest_of_several_candidates(run, monkeypatch):
+    monkeypatch.setenv("KDLAB_CACHE", str(run / "cache"))
+    arguments = [
+        "distill",
+        "--data",
+        str(run),
+        "--profile",
+        "ci",
+        "--out",
+        str(run / "nearest"),
+        "--updates",
+        "30",
+    ]
+    assert main([*arguments, "--level", "sequence", "--candidates", "3", "--targets", "nearest"]) == 0
+    report = json.loads((run / "nearest" / "report.json").read_text())
+    made = report["pseudo_targets"]
+    assert set(made) == {"train", "validation", "unlabelled"}
+    for name, sources in (("train", 200), ("validation", 20), ("unlabelled", 20)):
+        assert made[name]["sources"] == sources == made[name]["examples"] + made[name]["left_out"]
+        assert sum(made[name]["dropped"].values()) <= 3 * sources
+    assert report["profile"]["pseudo_targets"]["num_beams"] == 3
+    page = (run / "nearest" / "report.html").read_text()
+    assert "translations (train)" in page
+
+
 def test_flags_of_the_loss_reach_the_students(run):
     from kdlab.experiment import Settings
     from kdlab.profiles import PROFILES
@@ -164,7 +222,7 @@ def test_flags_of_the_loss_reach_the_students(run):
     }
     settings = Settings(divergence="generalized_jsd", beta=0.1, temperature=2.0, ce_weight=0.3)
     expected = {"divergence": "generalized_jsd", "beta": 0.1, "temperature": 2.0, "ce_weight": 0.3}
-    assert settings.loss(profile).options == expected
+    assert settings.loss(settings.applied_to(profile)).options == expected
 
 
 @pytest.mark.parametrize(
@@ -175,6 +233,10 @@ def test_flags_of_the_loss_reach_the_students(run):
         (["--divergence", "generalized_jsd", "--beta", "2"], "beta: got 2.0"),
         (["--temperature", "0"], "temperature: got 0.0"),
         (["--ce-weight", "1.5"], "ce_weight: got 1.5"),
+        (["--targets", "nearest"], "targets: got 'nearest', expected candidates to choose from"),
+        (["--lmbda", "2"], "lmbda: got 2.0"),
+        (["--lmbda", "0.5", "--level", "sequence"], "lmbda: got 0.5 with the level 'sequence'"),
+        (["--lmbda", "0.5", "--ce-weight", "0.5"], "ce_weight: got 0.5 with lmbda"),
     ],
 )
 def test_a_loss_that_cannot_be_is_refused_before_anything_is_made(tmp_path, capsys, flags, message):

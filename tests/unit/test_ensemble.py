@@ -12,9 +12,8 @@ from torch import nn
 from kdlab.distributions import TopK
 from kdlab.students import Architecture, new_model
 from kdlab.teachers import EnsembleTeacher, LiveTeacher, PhrasebookTeacher, place_teacher
-from kdlab.text.batches import Example, collate
-from kdlab.text.phrasebook import Phrasebook
-from kdlab.text.tokenizers import encode_sources, encode_targets, train_tokenizer
+from kdlab.text.batches import collate
+from tests.unit.small_text import small_text
 
 TINY = Architecture(d_model=16, encoder_layers=1, decoder_layers=1, ffn=32, heads=2, dropout=0.1)
 
@@ -34,26 +33,23 @@ def logits(*shape, seed=0, scale=3.0):
 
 
 @pytest.fixture(scope="module")
-def phrasebook():
-    return Phrasebook("small")
+def text():
+    return small_text(pairs=20, vocabulary=320)
 
 
 @pytest.fixture(scope="module")
-def pairs(phrasebook):
-    return phrasebook.sample(20, seed=1)
+def phrasebook(text):
+    return text.phrasebook
 
 
 @pytest.fixture(scope="module")
-def tokenizer(pairs):
-    return train_tokenizer([line for pair in pairs for line in (pair.source, pair.target)], 320)
+def tokenizer(text):
+    return text.tokenizer
 
 
 @pytest.fixture
-def batch(pairs, tokenizer):
-    sources = encode_sources(tokenizer, [pair.source for pair in pairs[:6]], 64)
-    targets = encode_targets(tokenizer, [pair.target for pair in pairs[:6]], 64)
-    examples = [Example(s, y) for s, y in zip(sources, targets, strict=True)]
-    return collate(examples, pad_token_id=0, decoder_start_token_id=0)
+def batch(text):
+    return collate(text.examples[:6], pad_token_id=0, decoder_start_token_id=0)
 
 
 @pytest.mark.parametrize("weights", [None, [1, 1, 1], [3.0, 0.5, 1.5], [1e-30, 1.0, 1e30]])

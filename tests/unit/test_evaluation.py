@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
+from kdlab import evaluation
 from kdlab.evaluation import (
     BleuStatistics,
+    bytes_on_disk,
     distance_to_teacher,
     gap_closed,
+    generation_speed,
     kl_to_truth,
+    resample_weights,
     sequence_scores,
     translation_quality,
 )
 from kdlab.students import Architecture, new_model
-from kdlab.teachers import PhrasebookTeacher
-from kdlab.text.batches import Example
-from kdlab.text.phrasebook import Phrasebook
-from kdlab.text.tokenizers import encode_sources, encode_targets, train_tokenizer
+from kdlab.teachers import LiveTeacher, PhrasebookTeacher
+from kdlab.text.batches import collate
+from kdlab.text.tokenizers import encode_sources, encode_targets
+from tests.unit.small_text import small_text
 
 REFERENCES = [
     "the cat sat on the mat .",
@@ -31,9 +38,10 @@ REFERENCES = [
 ]
 GOOD = ["the cat sat on the mat .", "a dog runs in a park today", "two men talk and laugh .", "he sings"]
 BAD = ["cat mat the on sat", "a dog runs in a field", "men talk", "she is singing"]
+SHOUTED = [line.upper() for line in GOOD[:2]] + GOOD[2:]
 
 
-@pytest.mark.parametrize("hypotheses", [GOOD, BAD, ["", "", "", ""]])
+@pytest.mark.parametrize("hypotheses", [GOOD, BAD, SHOUTED, ["", "", "", ""]])
 def test_bleu_from_statistics_is_sacrebleus(hypotheses):
     ours = BleuStatistics.of(hypotheses, REFERENCES).bleu()
     assert ours == pytest.approx(BLEU().corpus_score(hypotheses, [REFERENCES]).score, abs=1e-9)
@@ -55,6 +63,27 @@ def test_interval_holds_the_score_and_names_the_tokenizer():
     assert "case:mixed" in quality["signature"]["bleu"]
 
 
+def test_quality_is_sacrebleus_and_its_interval_that_of_corpora_drawn_anew():
+    quality = translation_quality(SHOUTED * 5, REFERENCES * 5, resamples=60, seed=3)
+    bleu = BLEU()
+    draws = []
+    for weights in resample_weights(20, 60, seed=3):
+        drawn = [i % 4 for i, weight in enumerate(weights) for _ in range(weight)]
+        assert len(drawn) == 20
+        draws.append(bleu.corpus_score([SHOUTED[i] for i in drawn], [[REFERENCES[i] for i in drawn]]).score)
+    draws.sort()
+    # Linear between the neighbours of places 0.025 * 59 and 0.975 * 59.
+    low = draws[1] + 0.475 * (draws[2] - draws[1])
+    high = draws[57] + 0.525 * (draws[58] - draws[57])
+    assert quality["bleu_interval"] == pytest.approx([low, high], abs=0.006)
+    assert quality["bleu"] == pytest.approx(bleu.corpus_score(SHOUTED * 5, [REFERENCES * 5]).score, abs=0.006)
+    chrf = CHRF()
+    assert quality["chrf"] == pytest.approx(chrf.corpus_score(SHOUTED * 5, [REFERENCES * 5]).score, abs=0.006)
+    assert "nw:0" in quality["signature"]["chrf"]
+    assert (resample_weights(20, 60, seed=3) == resample_weights(20, 60, seed=3)).all()
+    assert (resample_weights(20, 60, seed=3) != resample_weights(20, 60, seed=4)).any()
+
+
 def test_gap_closed_at_its_ends():
     lists = [side * 20 for side in (GOOD, BAD, REFERENCES)]
     good, bad, references = lists
@@ -67,6 +96,19 @@ def test_gap_closed_at_its_ends():
     }
 
 
+def test_the_systems_of_a_gap_are_drawn_together():
+    """Paired: a student that is its teacher closes all of the gap in every resample, whatever is drawn."""
+    good, bad, references = (side * 20 for side in (GOOD, BAD, REFERENCES))
+    assert gap_closed(good, bad, good, references, resamples=50)["interval"] == [1.0, 1.0]
+    assert gap_closed(bad, bad, good, references, resamples=50)["interval"] == [0.0, 0.0]
+    half = GOOD * 10 + BAD * 10
+    found = gap_closed(half, bad, good, references, resamples=50)
+    scores = [BLEU().corpus_score(system, [references]).score for system in (half, bad, good)]
+    assert found["value"] == pytest.approx((scores[0] - scores[1]) / (scores[2] - scores[1]), abs=0.0006)
+    low, high = found["interval"]
+    assert 0 < low < found["value"] < high < 1
+
+
 def test_lists_of_different_length_are_refused():
     with pytest.raises(ValueError, match="hypotheses: got 3, expected 4"):
         BleuStatistics.of(GOOD[:3], REFERENCES)
@@ -74,26 +116,20 @@ def test_lists_of_different_length_are_refused():
 
 @pytest.fixture(scope="module")
 def setting():
-    phrasebook = Phrasebook("small")
-    pairs = phrasebook.sample(30, seed=2)
-    tokenizer = train_tokenizer([line for pair in pairs for line in (pair.source, pair.target)], 400)
-    model = new_model(Architecture(16, 1, 1, 32, heads=2), tokenizer, 0).eval()
-    return phrasebook, pairs, tokenizer, model
+    text = small_text(pairs=30, seed=2)
+    return text, new_model(Architecture(16, 1, 1, 32, heads=2), text.tokenizer, 0).eval()
 
 
 def test_sequence_scores_keep_their_order(setting):
-    _, pairs, tokenizer, model = setting
-    sources = encode_sources(tokenizer, [pair.source for pair in pairs], 64)
-    targets = encode_targets(tokenizer, [pair.target for pair in pairs], 64)
-    examples = [Example(source, target) for source, target in zip(sources, targets, strict=True)]
-    together = sequence_scores(model, examples)
-    alone = [sequence_scores(model, [example])[0] for example in examples]
+    text, model = setting
+    together = sequence_scores(model, text.examples)
+    alone = [sequence_scores(model, [example])[0] for example in text.examples]
     assert together == pytest.approx(alone, rel=1e-4)
 
 
 def test_kl_to_truth_is_the_sum_over_translations(setting):
-    phrasebook, pairs, tokenizer, model = setting
-    source = pairs[0].source
+    text, model = setting
+    phrasebook, tokenizer, source = text.phrasebook, text.tokenizer, text.pairs[0].source
     expected = 0.0
     for target, p in phrasebook.translations(source).items():
         x = torch.tensor(encode_sources(tokenizer, [source], 64))
@@ -108,16 +144,65 @@ def test_kl_to_truth_is_the_sum_over_translations(setting):
 
 
 def test_distance_to_oneself_is_nothing(setting):
-    from kdlab.teachers import LiveTeacher
-
-    _, pairs, tokenizer, model = setting
-    examples = [
-        Example(*both)
-        for both in zip(
-            encode_sources(tokenizer, [pair.source for pair in pairs], 64),
-            encode_targets(tokenizer, [pair.target for pair in pairs], 64),
-            strict=True,
-        )
-    ]
-    distance = distance_to_teacher(model, LiveTeacher(model), examples)
+    text, model = setting
+    distance = distance_to_teacher(model, LiveTeacher(model), text.examples)
     assert distance == {"kl_to_teacher": 0.0, "agreement": 1.0}
+
+
+def test_distance_is_forward_kl_over_the_tokens_of_the_references(setting):
+    text, model = setting
+    teacher = copy.deepcopy(model)
+    architecture = Architecture(16, 1, 1, 32, heads=2, dropout=0.3)
+    student = new_model(architecture, text.tokenizer, 1).train()
+    for model, seed in ((teacher, 0), (student, 1)):  # sharper than untrained ones, so that the sides differ
+        model.final_logits_bias.normal_(std=0.7, generator=torch.Generator().manual_seed(seed))
+    found = distance_to_teacher(student, LiveTeacher(teacher), text.examples)
+    divergence = agreed = tokens = 0
+    for example in text.examples:
+        batch = collate([example], pad_token_id=0, decoder_start_token_id=0)
+        tokens += batch.pop("labels").numel()
+        with torch.no_grad():
+            log_p, log_q = (
+                model.eval()(**batch).logits[0].double().log_softmax(-1) for model in (teacher, student)
+            )
+        divergence += (log_p.exp() * (log_p - log_q)).sum().item()
+        agreed += (log_p.argmax(-1) == log_q.argmax(-1)).sum().item()
+    assert found["kl_to_teacher"] == pytest.approx(divergence / tokens, rel=1e-5)
+    assert found["agreement"] == pytest.approx(agreed / tokens)
+
+
+def test_the_truth_of_several_sentences_is_their_mean_and_a_token_s_share_of_the_expected_length(setting):
+    text, model = setting
+    truth = PhrasebookTeacher(text.phrasebook, text.tokenizer)
+    dropout = new_model(Architecture(16, 1, 1, 32, heads=2, dropout=0.5), text.tokenizer, 0).train()
+    sources = [pair.source for pair in text.pairs[:3]]
+    found = kl_to_truth(dropout, truth, sources)
+    alone = [kl_to_truth(model, truth, [source])["nats_a_sentence"] for source in sources]
+    assert found["nats_a_sentence"] == pytest.approx(sum(alone) / 3, rel=1e-5)
+    expected_length = sum(p * len(ids) for source in sources for ids, p in truth.translations(source))
+    assert expected_length != sum(len(ids) for source in sources for ids, _ in truth.translations(source))
+    assert found["nats_a_token"] == pytest.approx(sum(alone) / expected_length, rel=1e-5)
+
+
+class Doubles:
+    """A runtime whose translations are twice as long as what it gets."""
+
+    def search_batch(self, sources, search):
+        return [2 * list(source) for source in sources]
+
+
+def test_speed_counts_the_tokens_of_translations_in_the_median_run(monkeypatch):
+    clock = iter([0.0, 1.0, 10.0, 14.0, 20.0, 22.0])
+    monkeypatch.setattr(evaluation, "time", SimpleNamespace(perf_counter=clock.__next__))
+    assert generation_speed(Doubles(), [[5, 1], [5, 6, 7, 8, 1]]) == 14 / 2.0
+
+
+def test_bytes_are_those_of_the_weights_that_would_be_loaded(tmp_path):
+    def write(**sizes):
+        for name, size in sizes.items():
+            (tmp_path / name.replace("__", ".")).write_bytes(b"0" * size)
+
+    write(tokenizer__json=1000, training__json=1000, pytorch_model__bin=70)
+    assert bytes_on_disk(tmp_path) == 70
+    write(model_1__safetensors=5, model_2__safetensors=6)
+    assert bytes_on_disk(tmp_path) == 11

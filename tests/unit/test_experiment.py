@@ -6,10 +6,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from kdlab import experiment
 from kdlab.experiment import Experiment, Settings, phrasebook_task
 from kdlab.profiles import PROFILES, PhrasebookSizes
+from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.students import Architecture, new_model
 from kdlab.teachers import LiveTeacher
 from kdlab.text.batches import Example
@@ -27,10 +29,12 @@ def runs(monkeypatch, tmp_path):
         given = {}
 
         def train(model, tokenizer, data, recipe, folder, **options):
-            given[folder.name] = SimpleNamespace(model=model, data=data, recipe=recipe, **options)
+            made = SimpleNamespace(model=model, tokenizer=tokenizer, data=data, recipe=recipe, **options)
+            given[folder.name] = made
 
-        def pseudo_targets(teacher, sources, search, file, description):
-            return SimpleNamespace(examples=[Example(source, PSEUDO) for source in sources], seconds=1.0)
+        def pseudo_targets(teacher, sources, search, file, description, **_):
+            examples = [Example(source, PSEUDO) for source in sources]
+            return SimpleNamespace(examples=examples, seconds=1.0, left_out=0, dropped={})
 
         profile = replace(
             PROFILES["phrasebook", "ci"],
@@ -38,6 +42,8 @@ def runs(monkeypatch, tmp_path):
             student=Architecture(16, 1, 1, 32, dropout=0.0),
             labelled_dropout=0.25,
             labelled_rate=1e-4,
+            labelled_smoothing=0.2,
+            ce_weight=0.25,
         )
         monkeypatch.setitem(PROFILES, ("phrasebook", "ci"), profile)
         monkeypatch.setattr(experiment, "train", train)
@@ -66,9 +72,13 @@ def test_who_learns_from_what(runs, level: str) -> None:
     assert not any(example.target_ids == PSEUDO for example in baseline.data.train)
     assert all(pseudo) == (level != "word")
     assert all(example.target_ids == PSEUDO for example in distilled.data.train[20:])
-    for student in (same, distilled):
-        assert isinstance(student.teacher, LiveTeacher) == (level != "sequence")
-        assert student.label_smoothing == 0
+    if level == "sequence":
+        assert same.teacher is distilled.teacher is None
+    else:
+        assert isinstance(distilled.teacher, LiveTeacher)
+        assert isinstance(same.teacher, SmoothedTeacher)  # few inputs, as for the student alone
+        assert same.teacher.smoothing == 0.2
+    assert same.label_smoothing == distilled.label_smoothing == 0
     assert baseline.teacher is None
     assert baseline.label_smoothing > 0
 
@@ -86,6 +96,49 @@ def test_equal_compute_and_a_dropout_for_few_inputs(runs) -> None:
         "distilled_same_inputs": (0.25, 1e-4),
         "distilled": (0.0, rate),
     }
+
+
+@pytest.mark.parametrize("level", ["word", "both"])
+def test_each_student_s_best_checkpoint_is_chosen_on_what_it_learns(runs, level: str) -> None:
+    """Validation on the same sources: the student alone's on references, another's on the teacher's translations."""
+    given = runs(level)
+    sources = [example.source_ids for example in given["baseline"].data.validation]
+    for name, student in given.items():
+        validation = student.data.validation
+        assert [example.source_ids for example in validation] == sources
+        pseudo = [example.target_ids == PSEUDO for example in validation]
+        assert pseudo == [name != "baseline" and level == "both"] * 10
+
+
+def test_text_seed_and_loss_are_those_that_were_asked_for(runs) -> None:
+    given = runs("word")
+    corpus = phrasebook_task(SIZES).corpus
+    for student in given.values():
+        decode = student.tokenizer.batch_decode
+        examples = student.data.train[:20]
+        assert decode([e.source_ids for e in examples], skip_special_tokens=True) == corpus.train.sources
+        assert (
+            decode([e.target_ids for e in examples], skip_special_tokens=True)[0] == corpus.train.targets[0]
+        )
+        architecture = Architecture(16, 1, 1, 32)
+        assert torch.equal(
+            student.model.lm_head.weight, new_model(architecture, student.tokenizer, seed=5).lm_head.weight
+        )
+        assert student.seed == 5
+        assert student.loss.options["ce_weight"] == 0.25
+
+
+def test_pairs_and_updates_cut_a_run_down(tmp_path) -> None:
+    for name in ("train", "val", "test"):
+        for language in ("en", "de"):
+            (tmp_path / f"{name}.{language}").write_text("".join(f"{language} {i}\n" for i in range(9)))
+    settings = Settings(data=str(tmp_path), profile="ci", pairs=4, updates=3)
+    run = Experiment(settings, tmp_path / "out")
+    corpus = run.task.corpus
+    assert [len(text) for text in (corpus.train, corpus.validation, corpus.test_sets["test"])] == [4] * 3
+    assert run.task.teacher_text == corpus.train
+    assert run.profile.student_recipe.updates == 3
+    assert run.profile.teacher_recipe == PROFILES["text", "ci"].teacher_recipe
 
 
 def test_no_held_out_source_is_trained_on() -> None:

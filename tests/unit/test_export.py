@@ -18,10 +18,10 @@ from kdlab.files import fingerprint_of_weights
 from kdlab.generation import Search, generate, translate
 from kdlab.profiles import Recipe
 from kdlab.students import Architecture, new_model
-from kdlab.text.batches import Example
 from kdlab.text.phrasebook import Phrasebook
-from kdlab.text.tokenizers import encode_sources, encode_targets, load_tokenizer, train_tokenizer
+from kdlab.text.tokenizers import encode_sources, load_tokenizer
 from kdlab.training import TrainingData, train
+from tests.unit.small_text import small_text
 
 SENTENCES = 300
 NEEDED = {"ctranslate2": ("ctranslate2",), "onnx": ("onnx", "onnxruntime")}
@@ -42,15 +42,11 @@ CTRANSLATE2, ONNX = ([parameter] for parameter in RUNTIMES)
 def trained(tmp_path_factory):
     """A model that has learnt to end its sentences, hundreds of different ones, and its tokenizer; in a folder."""
     folder = tmp_path_factory.mktemp("trained")
-    pairs = Phrasebook("small").sample(60, seed=1)
-    tokenizer = train_tokenizer([line for pair in pairs for line in (pair.source, pair.target)], 400)
-    sources = encode_sources(tokenizer, [pair.source for pair in pairs], 64)
-    targets = encode_targets(tokenizer, [pair.target for pair in pairs], 64)
-    examples = [Example(source, target) for source, target in zip(sources, targets, strict=True)]
-    model = new_model(Architecture(32, 1, 1, 64), tokenizer, 0)
+    text = small_text()
+    model = new_model(Architecture(32, 1, 1, 64), text.tokenizer, 0)
     recipe = Recipe(updates=400, tokens_per_batch=600, learning_rate=1e-2, warmup=40, evaluations=1)
-    train(model, tokenizer, TrainingData(examples, examples), recipe, folder, seed=0)
-    return model, tokenizer, folder
+    train(model, text.tokenizer, TrainingData(text.examples, text.examples), recipe, folder, seed=0)
+    return model, text.tokenizer, folder
 
 
 @pytest.fixture(scope="module")

@@ -18,39 +18,39 @@ from torch.nn import functional
 
 from kdlab.generation import Search, generate, translate
 from kdlab.losses import DistillationLoss
+from kdlab.on_policy import OnPolicy
 from kdlab.profiles import Recipe
 from kdlab.sequences import pseudo_targets
 from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
 from kdlab.text.batches import Example, collate
-from kdlab.text.phrasebook import Phrasebook
-from kdlab.text.tokenizers import encode_sources, encode_targets, train_tokenizer
+from kdlab.text.tokenizers import encode_sources, encode_targets
 from kdlab.training import TrainingData, train
+from tests.unit.small_text import small_text
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = Architecture(d_model=16, encoder_layers=1, decoder_layers=1, ffn=32, heads=2, dropout=0.1)
 RECIPE = Recipe(updates=12, tokens_per_batch=120, learning_rate=1e-2, warmup=2, evaluations=4)
 
 
 @pytest.fixture(scope="module")
-def phrasebook():
-    return Phrasebook("small")
+def text():
+    return small_text()
 
 
 @pytest.fixture(scope="module")
-def pairs(phrasebook):
-    return phrasebook.sample(60, seed=1)
+def phrasebook(text):
+    return text.phrasebook
 
 
 @pytest.fixture(scope="module")
-def tokenizer(pairs):
-    return train_tokenizer([line for pair in pairs for line in (pair.source, pair.target)], 400)
+def tokenizer(text):
+    return text.tokenizer
 
 
 @pytest.fixture(scope="module")
-def examples(pairs, tokenizer):
-    sources = encode_sources(tokenizer, [pair.source for pair in pairs], 64)
-    targets = encode_targets(tokenizer, [pair.target for pair in pairs], 64)
-    return [Example(source, target) for source, target in zip(sources, targets, strict=True)]
+def examples(text):
+    return text.examples
 
 
 @pytest.fixture
@@ -114,7 +114,9 @@ def test_phrasebook_teacher_refuses_an_impossible_prefix(phrasebook, tokenizer, 
         PhrasebookTeacher(phrasebook, tokenizer)(collate([wrong], pad_token_id=0, decoder_start_token_id=0))
 
 
-def distiller(model, examples, folder, accumulation=1, teacher=None, batches=None, updates=1):
+def distiller(
+    model, examples, folder, accumulation=1, teacher=None, batches=None, updates=1, bf16=False, **options
+):
     from transformers import Seq2SeqTrainingArguments
 
     from kdlab.distiller import Distiller
@@ -135,12 +137,13 @@ def distiller(model, examples, folder, accumulation=1, teacher=None, batches=Non
         save_strategy="no",
         disable_tqdm=True,
         use_cpu=True,
+        bf16=bf16,
     )
 
     def pad(items):
         return collate([examples[i] for i in items[0]], pad_token_id=0, decoder_start_token_id=0)
 
-    return Distiller(model, args, teacher=teacher, train_dataset=batches, data_collator=pad)
+    return Distiller(model, args, teacher=teacher, train_dataset=batches, data_collator=pad, **options)
 
 
 @pytest.mark.parametrize("with_teacher", [False, True])
@@ -219,32 +222,36 @@ def test_empty_lines_stay_in_place(tokenizer):
 
 
 RUN = """
-import sys, torch
+import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_training as t
-pairs = t.Phrasebook("small").sample(60, seed=1)
-tokenizer = t.train_tokenizer([line for pair in pairs for line in (pair.source, pair.target)], 400)
-examples = [t.Example(s, y) for s, y in zip(
-    t.encode_sources(tokenizer, [p.source for p in pairs], 64),
-    t.encode_targets(tokenizer, [p.target for p in pairs], 64))]
-teacher = t.LiveTeacher(t.new_model(t.TINY, tokenizer, 7))
-t.train(t.new_model(t.TINY, tokenizer, 0), tokenizer, t.TrainingData(examples[:50], examples[50:]),
-        t.RECIPE, Path({folder!r}), seed=3, teacher=teacher, loss=t.DistillationLoss(), description="run")
+sys.path.insert(0, {root!r})
+from tests.unit import test_training as t
+text = t.small_text()
+teacher = t.LiveTeacher(t.new_model(t.TINY, text.tokenizer, 7))
+t.train(t.new_model(t.TINY, text.tokenizer, 0), text.tokenizer,
+        t.TrainingData(text.examples[:50], text.examples[50:]),
+        t.RECIPE, Path({folder!r}), seed=3, teacher=teacher, loss=t.DistillationLoss(),
+        on_policy={on_policy!r} and t.OnPolicy(**{on_policy!r}), description="run")
 """
 
 
-def test_killed_and_resumed_ends_with_the_same_weights(tmp_path):
-    """kill -9 between two checkpoints; dropout and the order of batches must go on where they were."""
+@pytest.mark.parametrize("on_policy", [None, {"lmbda": 0.6, "max_length": 8}], ids=["data", "on_policy"])
+def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, on_policy):
+    """kill -9 between two checkpoints; dropout, the order of batches and the samples must go on where they were."""
+    if on_policy is not None:
+        # Both kinds of update on either side of the kill, which comes soon after update 6 of 12.
+        turns = [OnPolicy(**on_policy).samples_at(seed=3, update=update) for update in range(12)]
+        assert {True, False} == set(turns[:6]) == set(turns[8:])
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    script = RUN.format(tests=str(Path(__file__).parent), folder=str(whole))
+    options = {"root": str(ROOT), "on_policy": on_policy}
+    script = RUN.format(folder=str(whole), **options)
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-    script = RUN.format(tests=str(Path(__file__).parent), folder=str(killed))
+    script = RUN.format(folder=str(killed), **options)
     # Slow updates, so that the kill meets the run between its second checkpoint (update 6) and its end.
     slow = "import torch, time; step = torch.optim.AdamW.step\n"
     slow += "torch.optim.AdamW.step = lambda self, *a, **k: (time.sleep(0.3), step(self, *a, **k))[1]\n"
     process = subprocess.Popen([sys.executable, "-c", slow + script], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # a loaded machine takes a minute for the imports alone
     while not (killed / "checkpoints" / "checkpoint-6" / "trainer_state.json").exists():
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
@@ -263,15 +270,11 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path):
 
 EVALUATE = """
 import sys
-sys.path.insert(0, {tests!r})
-import torch, test_training as t
-pairs = t.Phrasebook("small").sample(60, seed=1)
-tokenizer = t.train_tokenizer([line for pair in pairs for line in (pair.source, pair.target)], 400)
-examples = [t.Example(s, y) for s, y in zip(
-    t.encode_sources(tokenizer, [p.source for p in pairs], 64),
-    t.encode_targets(tokenizer, [p.target for p in pairs], 64))]
-model = t.new_model(t.TINY, tokenizer, 0)
-trainer = t.distiller(model, examples, t.Path({folder!r}), batches=[[0]])
+sys.path.insert(0, {root!r})
+from tests.unit import test_training as t
+text = t.small_text()
+model = t.new_model(t.TINY, text.tokenizer, 0)
+trainer = t.distiller(model, text.examples, t.Path({folder!r}), batches=[[0]])
 parts = [list(range(start, end)) for start, end in ((0, 9), (9, 11), (11, 40), (40, 47), (47, 60))]
 loss = trainer.evaluate(parts)["eval_loss"]
 if trainer.accelerator.is_main_process:
@@ -283,7 +286,7 @@ if trainer.accelerator.is_main_process:
 def test_two_processes_evaluate_as_one(tmp_path):
     """Five batches on two processes: none of them counts twice, and each by its tokens."""
     script = tmp_path / "evaluate.py"
-    script.write_text(EVALUATE.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    script.write_text(EVALUATE.format(root=str(ROOT), folder=str(tmp_path)))
     alone = [sys.executable, str(script)]
     both = [
         sys.executable,

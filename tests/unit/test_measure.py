@@ -1,0 +1,193 @@
+"""From trained models to the report: which model, text and search each figure is of; what names a teacher and its
+translations in the cache."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from kdlab import experiment
+from kdlab.evaluation import distance_to_teacher, gap_closed, kl_to_truth, translation_quality
+from kdlab.experiment import Experiment, Settings, get_teacher, load_model, load_task, train_teacher
+from kdlab.generation import Search
+from kdlab.profiles import PROFILES, PhrasebookSizes
+from kdlab.students import Architecture, count_parameters, new_model
+from kdlab.teachers import LiveTeacher, PhrasebookTeacher
+from kdlab.text.parallel import ParallelText
+from kdlab.text.tokenizers import train_tokenizer
+
+CPU = torch.device("cpu")
+STUDENTS = ("baseline", "distilled_same_inputs", "distilled")
+PROFILE = replace(
+    PROFILES["phrasebook", "ci"],
+    phrasebook=PhrasebookSizes(
+        teacher=60, labelled=20, unlabelled=20, validation=10, test=8, grammar="small"
+    ),
+    teacher=Architecture(16, 1, 1, 32),
+    pseudo_targets=Search(sample=True),
+    translation=Search(num_beams=2),
+)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """An experiment with four untrained models of different size, each in its folder, with a record."""
+    monkeypatch.setitem(PROFILES, ("phrasebook", "ci"), PROFILE)
+    run = Experiment(Settings(profile="ci"), tmp_path)
+    text = run.task.teacher_text
+    run.tokenizer = train_tokenizer([*text.sources, *text.targets], 400)
+    for i, name in enumerate(("teacher_of_mine", *STUDENTS)):
+        folder = tmp_path / name
+        new_model(Architecture(16, 1, 1, 32 + i), run.tokenizer, i).save_pretrained(folder)
+        (folder / "training.json").write_text(json.dumps({"train_seconds": 10.0 * i, "validation_curve": []}))
+    run.teacher = load_model(str(tmp_path / "teacher_of_mine"), CPU)
+    run.teacher_record = {"train_seconds": 7.0}
+    return run
+
+
+def test_every_figure_is_of_its_own_model(run, monkeypatch):
+    test = run.task.corpus.test_sets["test"]
+    junk = ["nein"] * 8
+    # The teacher translates well, the student alone badly, the others half of the sentences.
+    said = {"teacher": test.targets, "baseline": junk}
+    said["distilled_same_inputs"] = [*test.targets[:3], *junk[3:]]
+    said["distilled"] = [*test.targets[:5], *junk[5:]]
+    asked = []
+
+    def translate(model, tokenizer, lines, search, description):
+        asked.append((count_parameters(model), list(lines), search))
+        name = description.removesuffix(" translates test").replace(" ", "_")
+        return list(said[name])
+
+    monkeypatch.setattr(experiment, "translate", translate)
+    monkeypatch.setattr(experiment, "generation_speed", lambda model, _: float(count_parameters(model)))
+    report = run.report(STUDENTS)
+    examples = experiment.encode_pairs(run.tokenizer, test)
+    truth = PhrasebookTeacher(run.task.phrasebook, run.tokenizer)
+    folders = {name: run.folder / name for name in STUDENTS} | {"teacher": run.folder / "teacher_of_mine"}
+    for name, folder in folders.items():
+        model, found = load_model(str(folder), CPU), report[name]
+        assert found["parameters"] == found["tokens_per_second"] == count_parameters(model)
+        quality = translation_quality(said[name], test.targets)
+        assert (found["bleu"], found["chrf"]) == (quality["bleu"], quality["chrf"])
+        assert found["test_sets"] == {"test": quality}
+        distance = distance_to_teacher(model, LiveTeacher(run.teacher), examples)
+        assert found["kl_to_teacher"] == pytest.approx(distance["kl_to_teacher"])
+        assert (found["kl_to_teacher"] == 0) == (name == "teacher")
+        assert found["agreement"] == distance["agreement"]
+        assert found["kl_to_truth"] == pytest.approx(kl_to_truth(model, truth, test.sources))
+        assert found["bytes_on_disk"] == (folder / "model.safetensors").stat().st_size
+        assert found["train_seconds"] == found["training"]["train_seconds"]
+        assert report["translations"][name] == said[name]
+    assert [report[name]["train_seconds"] for name in ("teacher", *STUDENTS)] == [7.0, 10.0, 20.0, 30.0]
+    assert report["teacher_seconds"] == 7.0
+    parameters = [report[name]["parameters"] for name in ("teacher", *STUDENTS)]
+    assert asked == [(count, test.sources, Search(num_beams=2)) for count in parameters]
+    for name in STUDENTS[1:]:
+        gap = gap_closed(said[name], junk, test.targets, test.targets)
+        assert 0 < gap["value"] < 1
+        assert report["gap_closed_by"][name]["test"] == gap
+    assert report["gap_closed"] == report["gap_closed_by"]["distilled"]["test"]["value"]
+    assert report["gap_closed"] > report["gap_closed_by"]["distilled_same_inputs"]["test"]["value"]
+    assert (report["translations"]["source"], report["translations"]["reference"]) == (
+        test.sources,
+        test.targets,
+    )
+
+
+def test_what_is_measured_already_is_not_measured_again(run, monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        run, "_measure", lambda name: measured.append(name) or {"figures": {}, "translations": {}}
+    )
+    assert [run.measure(name) for name in ("baseline", "baseline", "distilled")] == [({}, {})] * 3
+    assert measured == ["baseline", "distilled"]
+
+
+def test_the_teacher_s_translations_are_kept_under_all_that_they_depend_on(run, monkeypatch):
+    files = []
+
+    def pseudo_targets(teacher, sources, search, file, *_, **__):
+        files.append(file)
+        return SimpleNamespace(examples=[], seconds=0.0)
+
+    monkeypatch.setattr(experiment, "pseudo_targets", pseudo_targets)
+    monkeypatch.setattr(experiment, "get_teacher", lambda *_: (run.teacher, run.tokenizer, {}))
+    monkeypatch.setattr(experiment, "train", lambda *_, **__: None)
+    monkeypatch.setattr(run, "report", lambda *_: {})
+    run.run()
+    assert len(set(files)) == 3  # the labelled sources, the validation's, and those without references
+    run.run()
+    assert files[3:] == files[:3]
+    run.profile = replace(PROFILE, pseudo_targets=Search(sample=True, seed=1))
+    run.run()
+    run.profile = PROFILE
+    run.teacher.generation_config = GenerationConfig(repetition_penalty=1.5)
+    run.run()
+    with torch.no_grad():
+        run.teacher.lm_head.weight[3, 3] += 1
+    run.run()
+    assert len(set(files[3:])) == len(files[3:]) == 12
+
+
+# --- the teacher --------------------------------------------------------------------------------------------
+
+
+def test_a_teacher_is_found_again_only_for_the_same_text_sizes_and_training(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(experiment, "load_model", lambda name, device: name)
+    monkeypatch.setattr(experiment, "load_tokenizer", lambda name: name)
+    trained = []
+
+    def train_teacher(profile, task, folder):
+        trained.append(str(folder))
+        (folder / "training.json").write_text('{"train_seconds": 3.0}')
+
+    monkeypatch.setattr(experiment, "train_teacher", train_teacher)
+    settings = Settings(profile="ci")
+    task = load_task(replace(settings, data="phrasebook"), PROFILE)
+    text, validation = task.teacher_text, task.corpus.validation
+    fewer = replace(task.corpus, validation=ParallelText(validation.sources[:3], validation.targets[:3]))
+    other = ParallelText([*text.sources[:-1], "Hello!"], text.targets)
+    targets = ParallelText(text.sources, [*text.targets[:-1], "Hallo!"])
+    recipe = replace(PROFILE.teacher_recipe, learning_rate=1e-4)
+    cases = [
+        (PROFILE, task),
+        (replace(PROFILE, vocabulary=900), task),
+        (replace(PROFILE, teacher=Architecture(32, 1, 1, 32)), task),
+        (replace(PROFILE, teacher_recipe=recipe), task),
+        (PROFILE, replace(task, teacher_text=other)),
+        (PROFILE, replace(task, teacher_text=targets)),
+        (PROFILE, replace(task, corpus=fewer)),
+    ]
+    for profile, case in cases:
+        assert get_teacher(settings, profile, case, CPU) == (trained[-1], trained[-1], {"train_seconds": 3.0})
+    monkeypatch.setattr("kdlab.__version__", "99")
+    get_teacher(settings, PROFILE, task, CPU)
+    assert len(set(trained)) == len(trained) == 8
+    student = replace(PROFILE, student=Architecture(64, 1, 1, 32), ce_weight=0.5)
+    assert get_teacher(replace(settings, seed=5), student, task, CPU)[0] == trained[-1]
+    assert len(trained) == 8
+
+
+def test_the_teacher_learns_to_translate_the_source_into_the_target(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(experiment, "train", lambda *arguments, **options: given.append((arguments, options)))
+    task = load_task(Settings(), PROFILE)
+    train_teacher(PROFILE, task, tmp_path)
+    ((model, tokenizer, data, recipe, folder), options) = given[0]
+    for examples, text in ((data.train, task.teacher_text), (data.validation, task.corpus.validation)):
+        assert (
+            tokenizer.batch_decode([e.source_ids for e in examples], skip_special_tokens=True) == text.sources
+        )
+        assert (
+            tokenizer.batch_decode([e.target_ids for e in examples], skip_special_tokens=True) == text.targets
+        )
+    assert (recipe, folder, options["label_smoothing"]) == (PROFILE.teacher_recipe, tmp_path, 0.0)
+    assert count_parameters(model) == count_parameters(new_model(PROFILE.teacher, tokenizer, 0))
+    assert options.get("teacher") is None

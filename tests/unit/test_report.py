@@ -1,0 +1,152 @@
+"""The page and the terminal's table: every figure under its own head, and text that is text."""
+
+from __future__ import annotations
+
+import copy
+from html.parser import HTMLParser
+
+import pytest
+
+from kdlab import report as reports
+from kdlab.report import gap_lines, html_page, plateau_line, text_table
+from tests.unit.made_up_report import report as made_up
+
+WILD = "<script>alert('1 & 2')</script>"
+NAMES = ("teacher", "baseline", "distilled_same_inputs", "distilled")
+
+
+@pytest.fixture
+def report():
+    """Four systems on two test sets; no two figures alike."""
+    made = made_up(20.0, 30.0, 0.5)
+    made["distilled_same_inputs"] = copy.deepcopy(made["distilled"])
+    for i, name in enumerate(NAMES, start=1):
+        system = made[name]
+        system |= {
+            "parameters": 1_000 * i,
+            "bleu": 10.0 * i,
+            "chrf": 10.0 * i + 1,
+            "kl_to_teacher": 0.1 * i,
+            "agreement": 0.123 + 0.1 * i,
+            "tokens_per_second": 1_234.4 * i,
+            "bytes_on_disk": 1_500_000 * i,
+            "train_seconds": 60.2 * i,
+            "kl_to_truth": {"nats_a_sentence": 5.0 * i, "nats_a_token": 0.5 * i},
+        }
+        system["test_sets"]["test_a"]["bleu_interval"] = [10.0 * i - 2, 10.0 * i + 3]
+        system["test_sets"]["test_b"] = copy.deepcopy(system["test_sets"]["test_a"]) | {
+            "bleu_interval": [0, 99]
+        }
+        system["training"] = {"validation_curve": [[1, 2.0 * i], [2, 1.0 * i]]}
+    made["teacher"]["train_seconds"] = None  # the user's own
+    made["gap_closed_by"] = {
+        "distilled_same_inputs": {"test_a": {"value": 0.25, "interval": [0.1, 0.4]}},
+        "distilled": {
+            "test_a": {"value": 0.5, "interval": None},
+            "test_b": {"value": None, "interval": None},
+        },
+    }
+    made["data"]["name"] = made["command"] = WILD
+    made["teacher_seconds"] = 77.7
+    made["translations"] = {name: [f"{name} {WILD}"] for name in ("source", "reference", *NAMES)}
+    return made
+
+
+class Page(HTMLParser):
+    """What a browser would show: text of each cell, paragraph and heading, and each label of a picture."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.labels, self.tags = {"td": [], "th": [], "p": [], "h1": [], "title": []}, [], set()
+        self.open = None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.labels += [value for name, value in attributes if name == "aria-label"]
+        if tag in self.found:
+            self.open = tag
+            self.found[tag].append("")
+
+    def handle_endtag(self, tag):
+        if tag == self.open:
+            self.open = None
+
+    def handle_data(self, data):
+        if self.open:
+            self.found[self.open][-1] += data
+
+
+TABLE = """
+teacher|1,000|10.0 (8.0 to 13.0)|11.0|0.100|22.3%|1,234|1.50|-|0.500
+student alone|2,000|20.0 (18.0 to 23.0)|21.0|0.200|32.3%|2,469|3.00|120|1.000
+distilled, same inputs|3,000|30.0 (28.0 to 33.0)|31.0|0.300|42.3%|3,703|4.50|181|1.500
+distilled, with D'|4,000|40.0 (38.0 to 43.0)|41.0|0.400|52.3%|4,938|6.00|241|2.000
+"""
+HEAD = "|parameters|BLEU (95% interval)|chrF|KL to teacher|agreement|tokens/s|MB|training s|KL to truth"
+ROWS = [line.split("|") for line in TABLE.split("\n") if line]
+
+
+def test_every_figure_of_the_page_stands_under_its_head_and_text_is_escaped(report):
+    page = Page(html_page(report))
+    titles = [row[0] for row in ROWS]
+    assert page.found["th"] == [*HEAD.split("|"), "source", "reference", *titles]
+    cells = [cell for row in ROWS for cell in row]
+    assert page.found["td"] == cells + [f"{name} {WILD}" for name in ("source", "reference", *NAMES)]
+    assert "script" not in page.tags
+    assert page.found["h1"] == [f"Distillation on {WILD}"]
+    assert page.found["title"][0] == f"kdlab: {WILD}"
+    assert page.found["p"][0] == WILD
+    assert "The teacher took 78 s to train." in page.found["p"][-1]
+
+
+def test_pictures_are_of_their_systems(report, monkeypatch):
+    quality, curves = Page(html_page(report)).labels
+    for i, row in enumerate(ROWS, start=1):
+        assert f"{row[0]} {10.0 * i:.1f} with {row[1]} parameters" in quality
+        assert (f"{row[0]}: lowest {i:.3f} at update 2" in curves) == (i > 1)  # the teacher has none
+    given = {}
+    monkeypatch.setattr(reports, "quality_against_size", lambda sizes: given.update(sizes) or _figure())
+    html_page(report)
+    assert [size["bleu_interval"] for size in given.values()] == [[8, 13], [18, 23], [28, 33], [38, 43]]
+
+
+def _figure():
+    from matplotlib.figure import Figure
+
+    return Figure(), 'a "quoted" label'
+
+
+def test_a_label_with_quotes_stays_one(report, monkeypatch):
+    monkeypatch.setattr(reports, "quality_against_size", lambda sizes: _figure())
+    assert Page(html_page(report)).labels[0] == 'a "quoted" label'
+
+
+def test_the_terminal_s_table_has_the_same_figures(report):
+    lines = text_table(report).splitlines()
+    assert [line.split("  ")[0].strip() for line in lines[1:5]] == [row[0] for row in ROWS]
+    for line, row in zip(lines[1:], ROWS, strict=False):
+        assert [cell.strip() for cell in line.split("  ") if cell.strip()] == row
+    assert len({len(line) for line in lines[:5]}) == 1
+
+
+def test_a_gap_is_told_with_its_interval_where_there_is_one(report):
+    assert gap_lines(report) == [
+        "gap closed (distilled, same inputs, test_a): 25%, 95% interval 10% to 40%",
+        "gap closed (distilled, with D', test_a): 50%",
+        "gap closed (distilled, with D', test_b): none, the teacher is no better than the student alone",
+    ]
+
+
+def test_without_more_inputs_there_is_one_distilled_student_and_without_a_grammar_no_truth(report):
+    del report["distilled_same_inputs"], report["gap_closed_by"]["distilled_same_inputs"]
+    for name in ("teacher", "baseline", "distilled"):
+        del report[name]["kl_to_truth"]
+    head, *rows = text_table(report).splitlines()[:4]
+    assert "KL to truth" not in head
+    assert [row.split("  ")[0] for row in rows] == ["teacher", "student alone", "distilled"]
+
+
+def test_the_plateau_is_the_student_alone_s(report):
+    report["baseline"]["training"]["validation_curve"] = [[10, 4.0], [80, 2.0], [100, 1.5]]
+    assert plateau_line(report).split("loss ")[1].startswith("1.500, 25.0% below")
