@@ -155,6 +155,19 @@ def test_evaluation_is_the_mean_over_tokens(tmp_path):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_first_label_that_nothing_predicts_does_not_count(batch, tmp_path):
+    """Another's collator: every token is a label, the first too."""
+    student = decoder_only()
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    whole = {**batch, "labels": labels}
+    expected = student(input_ids=batch["input_ids"], labels=labels).loss.item()
+    trainer = distiller(student, tmp_path)
+    trainer.data_collator = lambda items: items[0]
+    parts = [{name: tensor[rows] for name, tensor in whole.items()} for rows in (slice(0, 1), slice(1, 4))]
+    found = [trainer.compute_loss(student, whole).item(), trainer.evaluate(parts)["eval_loss"]]
+    assert found == pytest.approx([expected] * 2, rel=1e-5)
+
+
 def test_an_ensemble(batch):
     models = [decoder_only(seed=seed) for seed in (0, 1)]
     found = EnsembleTeacher([LiveTeacher(model) for model in models], [3, 1])(batch)
