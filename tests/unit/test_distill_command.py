@@ -13,8 +13,8 @@ import kdlab.allocator
 import kdlab.experiment
 from kdlab.cli import main
 from kdlab.commands import distill
-from kdlab.experiment import Settings
 from kdlab.generation import Search
+from kdlab.settings import Settings
 from tests.unit.made_up_report import report
 
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from kdlab import experiment
-from kdlab.experiment import Experiment, Settings, phrasebook_task
+from kdlab.experiment import Experiment
 from kdlab.profiles import PROFILES, PhrasebookSizes
+from kdlab.settings import Settings
 from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.students import Architecture, new_model
+from kdlab.task import phrasebook_task
 from kdlab.teachers import LiveTeacher
 from kdlab.text.batches import Example
 from kdlab.text.tokenizers import train_tokenizer

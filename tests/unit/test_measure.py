@@ -13,10 +13,12 @@ from transformers import GenerationConfig
 
 from kdlab import experiment
 from kdlab.evaluation import distance_to_teacher, gap_closed, kl_to_truth, translation_quality
-from kdlab.experiment import Experiment, Settings, get_teacher, load_model, load_task, train_teacher
+from kdlab.experiment import Experiment, get_teacher, load_model, train_teacher
 from kdlab.generation import Search
 from kdlab.profiles import PROFILES, PhrasebookSizes
+from kdlab.settings import Settings
 from kdlab.students import Architecture, count_parameters, new_model
+from kdlab.task import load_task
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
 from kdlab.text.parallel import ParallelText
 from kdlab.text.tokenizers import train_tokenizer
