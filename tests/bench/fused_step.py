@@ -24,7 +24,7 @@ from kdlab.profiles import PROFILES
 from kdlab.students import new_model
 from kdlab.teachers import LiveTeacher
 from tests.bench.fused_memory import _memory, _peak
-from tests.bench.step_cost import _Tokenizer
+from tests.bench.step_cost import StubTokenizer
 
 # Profile, entries of the vocabulary, sentences in a batch.
 CASES = [
@@ -63,7 +63,7 @@ def _here(which: str, profile: str, vocabulary: int, rows: int, rounds: int) -> 
     from transformers import Seq2SeqTrainingArguments
 
     torch.manual_seed(0)
-    sizes, tokenizer = PROFILES[profile, "cpu"], _Tokenizer(vocabulary)
+    sizes, tokenizer = PROFILES[profile, "cpu"], StubTokenizer(vocabulary)
     teacher = LiveTeacher(new_model(sizes.teacher, tokenizer, 1))  # type: ignore[arg-type]
     source, target = 18, 20
     input_ids = torch.randint(3, vocabulary, (rows, source))

@@ -116,7 +116,7 @@ def test_the_teacher_s_translations_are_kept_under_all_that_they_depend_on(run, 
 
     def pseudo_targets(teacher, sources, search, file, *_, **__):
         files.append(file)
-        return SimpleNamespace(examples=[], seconds=0.0)
+        return SimpleNamespace(examples=[], seconds=0.0, left_out=0, dropped={})
 
     monkeypatch.setattr(experiment, "pseudo_targets", pseudo_targets)
     monkeypatch.setattr(experiment, "get_teacher", lambda *_: (run.teacher, run.tokenizer, {}))
