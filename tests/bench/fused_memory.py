@@ -78,7 +78,7 @@ def _one(method: str, divergence: str, steps: int = 3) -> dict[str, float]:
         loss.backward()
         student.grad = weight.grad = None
 
-    before = _memory(device)
+    before = memory_in_use(device)
     times = []
     for number in range(steps):
         start = time.perf_counter()
@@ -87,7 +87,7 @@ def _one(method: str, divergence: str, steps: int = 3) -> dict[str, float]:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
         if number == 0:
-            peak = _peak(device)
+            peak = peak_memory(device)
     return {"s": min(times), "mib": peak - before}
 
 
@@ -100,7 +100,7 @@ def _textbook(divergence: str, student: Tensor, teacher: Tensor) -> Tensor:
     return (parts[0] + parts[1]) / 2
 
 
-def _memory(device: torch.device) -> float:
+def memory_in_use(device: torch.device) -> float:
     """What is in use now, MiB. On a CPU: what the process has in memory, as Linux tells it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -109,7 +109,7 @@ def _memory(device: torch.device) -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def _peak(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux

@@ -23,7 +23,7 @@ from kdlab.distiller import Distiller
 from kdlab.profiles import PROFILES
 from kdlab.students import new_model
 from kdlab.teachers import LiveTeacher
-from tests.bench.fused_memory import _memory, _peak
+from tests.bench.fused_memory import memory_in_use, peak_memory
 from tests.bench.step_cost import StubTokenizer
 
 # Profile, entries of the vocabulary, sentences in a batch.
@@ -63,8 +63,9 @@ def _here(which: str, profile: str, vocabulary: int, rows: int, rounds: int) -> 
     from transformers import Seq2SeqTrainingArguments
 
     torch.manual_seed(0)
-    sizes, tokenizer = PROFILES[profile, "cpu"], StubTokenizer(vocabulary)
-    teacher = LiveTeacher(new_model(sizes.teacher, tokenizer, 1))  # type: ignore[arg-type]
+    sizes = PROFILES[profile, "cpu"]
+    tokenizer: Any = StubTokenizer(vocabulary)
+    teacher = LiveTeacher(new_model(sizes.teacher, tokenizer, 1))
     source, target = 18, 20
     input_ids = torch.randint(3, vocabulary, (rows, source))
     labels = torch.randint(3, vocabulary, (rows, target))
@@ -79,11 +80,11 @@ def _here(which: str, profile: str, vocabulary: int, rows: int, rounds: int) -> 
     steps = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("logits", "fused") if which == "both" else (which,):
-            student = new_model(sizes.student, tokenizer, 0)  # type: ignore[arg-type]
+            student = new_model(sizes.student, tokenizer, 0)
             args = Seq2SeqTrainingArguments(output_dir=folder, report_to=[], use_cpu=True)
             trainer = Distiller(student, args, teacher=teacher, fused=name == "fused")
             steps[name] = (trainer, student.train(), torch.optim.AdamW(student.parameters()))
-    before = _memory(torch.device("cpu"))
+    before = memory_in_use(torch.device("cpu"))
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 1):
         for name, (trainer, student, optimizer) in steps.items():
@@ -93,7 +94,7 @@ def _here(which: str, profile: str, vocabulary: int, rows: int, rounds: int) -> 
             optimizer.zero_grad()
             times[name].append(time.process_time() - start)
     if which != "both":
-        return {"mib": _peak(torch.device("cpu")) - before}
+        return {"mib": peak_memory(torch.device("cpu")) - before}
     ratios = [fused / logits for logits, fused in zip(times["logits"][1:], times["fused"][1:], strict=True)]
     return {f"{name}_s": statistics.median(values[1:]) for name, values in times.items()} | {
         "time_ratio": statistics.median(ratios),

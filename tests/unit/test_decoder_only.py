@@ -249,6 +249,13 @@ def test_batches():
         collate_causal([Example([5], [7, 1])], pad_token_id=0, example_ids=[0, 1])
 
 
+def test_what_a_model_is_called_with(batch):
+    names = ["input_ids", "attention_mask", "position_ids"]
+    given = {**batch, "position_ids": batch["input_ids"]}
+    found = model_inputs(decoder_only(), given)
+    assert found == {**{name: given[name] for name in names}, "use_cache": False}
+
+
 def test_a_batch_of_the_other_kind_is_refused(batch):
     pairs = collate(EXAMPLES, pad_token_id=0, decoder_start_token_id=0)
     with pytest.raises(ValueError, match=r"batch: got .* LlamaForCausalLM, expected no decoder_input_ids"):
