@@ -167,7 +167,9 @@ class Case:
     @cached_property
     def value_of_teacher(self) -> float:
         """The loss of a student that gives the teacher's own distribution."""
-        return self.loss_of(lambda answer: answer.target if isinstance(answer.target, Tensor) else answer.log_p)
+        return self.loss_of(
+            lambda answer: answer.target if isinstance(answer.target, Tensor) else answer.log_p
+        )
 
     @cached_property
     def value_of_constant(self) -> float:
@@ -188,7 +190,7 @@ class Case:
 
     def loss_of(self, logits: Callable[[Answer], Tensor]) -> float:
         total = math.fsum(
-            float(self.loss(logits(a), a.target, a.labels)) * int(a.counted.sum()) for a in self.answers
+            number(self.loss(logits(a), a.target, a.labels)) * int(a.counted.sum()) for a in self.answers
         )
         return total / self.tokens
 
@@ -215,6 +217,11 @@ def undisturbed(student: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def number(value: Tensor | float) -> float:
+    """Of a scalar, whether or not it requires grad."""
+    return float(value.item() if isinstance(value, Tensor) else value)
 
 
 def model_logits(model: nn.Module, batch: Batch) -> Tensor:
@@ -264,15 +271,16 @@ def standard_error(values: Tensor) -> float:
 def critical(count: int) -> float:
     """The quantile of Student's t with count - 1 degrees of freedom that belongs to SIGNIFICANT.
 
-    By the first three terms of its expansion (Abramowitz and Stegun 26.7.5); infinite below four values, where the
-    expansion says nothing.
+    By the first terms of its expansion (Abramowitz and Stegun 26.7.5); infinite below four values, where the expansion
+    says nothing.
     """
     if count < 4:
         return math.inf
     z, nu = SIGNIFICANT, count - 1
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    return z + first / nu + second / nu**2
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / nu + second / nu**2 + third / nu**3
 
 
 def lower_bound(values: Tensor) -> float:

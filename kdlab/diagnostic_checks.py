@@ -237,24 +237,23 @@ def check_mispaired(case: Case) -> Finding:
     """A target must suit its own source better than other sources: the teacher is asked."""
     wins = []
     for answer in case.answers:
-        rows = len(answer.labels)
         own = label_scores(answer.log_p, answer.labels).sum(1)
-        others = []
-        for step in range(1, min(OTHER_SOURCES, rows - 1) + 1):
+        won, asked = torch.zeros_like(own), torch.zeros_like(own)
+        for step in range(1, min(OTHER_SOURCES, len(own) - 1) + 1):
             swapped = _with_rolled(answer.batch, ("input_ids", "attention_mask"), step)
+            other = (swapped["input_ids"] != answer.batch["input_ids"]).any(1)
             target = _ask_or_none(case, swapped)
-            if target is not None and torch.equal(dense(target), answer.log_p):
+            if target is None:  # refused: no translation of these sources
+                scores = torch.full_like(own, -math.inf)
+            elif other.any() and torch.equal(dense(target), dense(answer.target)):
                 return _no_source_read(answer)
-            scores = (
-                torch.full_like(own, -torch.inf)
-                if target is None
-                else label_scores(dense(target), answer.labels).sum(1)
-            )
-            others.append((own > scores).float() + (own == scores).float() / 2)
-        if others:
-            wins.append(torch.stack(others).mean(0))
-    if not wins or len(torch.cat(wins)) < 4:
-        return Finding("mispaired", "skipped", {}, "fewer than four sentences in batches of two or more")
+            else:
+                scores = label_scores(dense(target), answer.labels).sum(1)
+            won += torch.where(other, (own > scores).float() + (own == scores).float() / 2, 0.0)
+            asked += other
+        wins.append((won / asked)[asked > 0])
+    if len(torch.cat(wins)) < 4:
+        return Finding("mispaired", "skipped", {}, "fewer than four sentences beside others in their batches")
     # A wrong pair beats another one as often as not, a right pair (nearly) always: 1 - mean is half the wrong share.
     wrong = 2 * (1 - torch.cat(wins))
     evidence = {

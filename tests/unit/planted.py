@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
+from torch import nn
 
 from kdlab.losses import DistillationLoss
 from kdlab.students import Architecture, new_model
@@ -13,6 +16,28 @@ from kdlab.text.tokenizers import encode_sources, encode_targets, train_tokenize
 
 SMALL = Architecture(d_model=32, encoder_layers=1, decoder_layers=1, ffn=64, heads=2, dropout=0.1)
 SENTENCES = 32
+
+
+class Bag(nn.Module):
+    """A student that is quick to train: the mean of the source's words, the word before and its place, one layer."""
+
+    def __init__(self, vocabulary: int, width: int = 64):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.words = nn.Embedding(vocabulary, width)
+            self.places = nn.Embedding(64, width)
+            self.hidden = nn.Linear(3 * width, width)
+            self.head = nn.Linear(width, vocabulary)
+            nn.init.normal_(self.head.weight, std=0.02)
+
+    def forward(self, input_ids, attention_mask, decoder_input_ids, use_cache=False):
+        mask = attention_mask[..., None].float()
+        source = (self.words(input_ids) * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        before = self.words(decoder_input_ids)
+        places = self.places.weight[: before.shape[1]].expand_as(before)
+        state = torch.cat([source.expand_as(before), before, places], -1)
+        return SimpleNamespace(logits=self.head(torch.tanh(self.hidden(state))))
 
 
 class World:
@@ -40,10 +65,19 @@ class World:
     def student(self, seed: int = 5, **size):
         return new_model(Architecture(**{**vars(SMALL), "dropout": 0.0, **size}), self.tokenizer, seed)
 
-    def taught(self, updates: int = 250, *, loss=None, teacher=None, batches=None, rate: float = 1e-2, **size):
+    def taught(
+        self, updates: int = 250, *, loss=None, teacher=None, batches=None, rate: float = 1e-2, **size
+    ):
         """A student after so many updates."""
         student = self.student(**size)
-        fit(student, batches or self.batches, loss or DistillationLoss(), teacher or self.teacher, updates, rate)
+        fit(
+            student,
+            batches or self.batches,
+            loss or DistillationLoss(),
+            teacher or self.teacher,
+            updates,
+            rate,
+        )
         return student
 
 
