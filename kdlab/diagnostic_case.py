@@ -108,6 +108,7 @@ class Case:
                 raise ValueError(f"batches: number {number} has no label that counts, expected at least one")
         self.loss: Loss = loss or DistillationLoss()
         self.training = training
+        self.kept: dict[str, Any] = {}  # what checks have worked out for one another
 
     def ask_student(self, batch: Batch) -> Tensor:
         """Logits in eval mode; call it from a check, which puts the modes back."""
@@ -210,7 +211,7 @@ def check(function: Callable[[Case], Finding]) -> Callable[[Case], Finding]:
 def undisturbed(student: nn.Module) -> Iterator[None]:
     """Puts back torch's random states, and for each module of the student whether it trains."""
     modes = [(module, module.training) for module in student.modules()]
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count()))  # empty without a GPU
     try:
         with torch.random.fork_rng(devices=devices):
             yield

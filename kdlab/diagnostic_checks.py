@@ -178,8 +178,8 @@ def check_tokenizer(case: Case) -> Finding:
                 "tokenizer",
                 "fault",
                 evidence,
-                "the vocabularies differ and the student lacks entries that are used: give both one tokenizer, or train "
-                "on the teacher's translations as text",
+                "the vocabularies differ and the student lacks entries that are used: give both one tokenizer, or "
+                "train on the teacher's translations as text",
             )
         return Finding("tokenizer", "clear", evidence, "the vocabularies differ in entries that nobody uses")
     for side in ("teacher", "student"):
@@ -200,7 +200,7 @@ def check_tokenizer(case: Case) -> Finding:
 
 @check
 def check_copy(case: Case) -> Finding:
-    """A student that is a copy of the teacher must give its distribution, and score nothing but cross-entropy's floor."""
+    """A copy of the teacher must give the teacher's distribution, and score nothing but cross-entropy's floor."""
     evidence = {"loss_of_a_student_that_is_the_teacher": case.value_of_teacher}
     kind = case.kind
     limit = rounding(case.answers[0].log_p) * max(abs(kind.factor), 1.0)
@@ -266,8 +266,8 @@ def check_mispaired(case: Case) -> Finding:
             "mispaired",
             "fault",
             evidence,
-            "targets suit other sources as well as their own: sources and targets are out of step. Look for a shuffle, a "
-            "filter or a merge that touched one side alone",
+            "targets suit other sources as well as their own: sources and targets are out of step (look for a "
+            "shuffle, a filter or a merge that touched one side alone), or the teacher does not use its source",
         )
     return Finding("mispaired", "clear", evidence)
 
@@ -298,8 +298,8 @@ def check_missing_input(case: Case) -> Finding:
             "missing_input",
             "explains",
             evidence,
-            f"{how}: the student cannot tell them apart and cannot come below the floor. Give it that input, or read the "
-            "loss from the floor up",
+            f"{how}: the student cannot tell them apart and cannot come below the floor. Give it that input, or read "
+            "the loss from the floor up",
         )
     return Finding("missing_input", "clear", evidence)
 
@@ -319,8 +319,8 @@ def check_temperature(case: Case) -> Finding:
             "temperature",
             "fault",
             evidence,
-            "the two softmaxes are taken at different temperatures, so the loss is lowest for a student that is flatter "
-            "or sharper than its teacher: divide both logits by the same T",
+            "the two softmaxes are taken at different temperatures, so the loss is lowest for a student that is "
+            "flatter or sharper than its teacher: divide both logits by the same T",
         )
     if kind.name is None or abs(kind.temperature - 1) < 0.02:
         return Finding("temperature", "clear", evidence)
@@ -405,14 +405,14 @@ def _gain_of_renaming(case: Case, side: str) -> tuple[Tensor, float, float]:
     before = scores.gather(1, own[:, None]).squeeze(1)
     gains = scores.gather(1, other[:, None]).squeeze(1) - before
     groups = sequence[held_out]
-    means = torch.stack([gains[groups == group].mean() for group in groups.unique()])
+    means = torch.stack([gains[groups == group].mean() for group in torch.unique(groups)])
     return means, float((own != other).float().mean()), float(-before.mean())
 
 
 def _best_renaming(p: Tensor, labels: Tensor) -> dict[int, int]:
     """label -> the entry whose probability goes with it: greedy and one to one, by covariance over tokens."""
-    kinds, index = labels.unique(return_inverse=True)
-    columns = torch.cat([p.topk(min(3, p.shape[1]), dim=1).indices.flatten(), kinds]).unique()
+    kinds, index = torch.unique(labels, return_inverse=True)
+    columns = torch.unique(torch.cat([p.topk(min(3, p.shape[1]), dim=1).indices.flatten(), kinds]))
     narrow = p[:, columns]
     joint = torch.zeros(len(kinds), len(columns), dtype=p.dtype, device=p.device).index_add_(0, index, narrow)
     covariance = joint - torch.bincount(index)[:, None] * narrow.mean(0)
@@ -481,8 +481,8 @@ def _unread_positions(case: Case) -> tuple[float, float]:
 
 
 def _floor_of_twins(case: Case) -> tuple[Tensor, float, str]:
-    """KL of the teacher's answers to their mean, where the student reads the same source and prefix; the student's KL at
-    these places."""
+    """KL of the teacher's answers to their mean, where the student reads the same source and prefix; and the student's
+    own KL at these places."""
     twins: dict[tuple[object, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
     for answer in case.answers:
         mask = answer.batch.get("attention_mask", torch.ones_like(answer.batch["input_ids"])).bool()

@@ -37,7 +37,7 @@ LARGEST_LOG_TEMPERATURE = 3.0
 
 @dataclass(frozen=True)
 class LossKind:
-    """What a loss computes, per token that counts: factor * (divergence or soft cross-entropy) + ce_factor * CE(labels).
+    """What a loss computes: factor * (divergence or soft cross-entropy) + ce_factor * CE(labels), per counted token.
 
     Attributes:
         name: of the divergence, "cross_entropy" for H(p) + KL(p || q), None where it is neither, or none is there.

@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from kdlab.distributions import TopK
 from kdlab.loss_probe import Loss
 from kdlab.teachers import Batch
 
+T = TypeVar("T")
 Optimizer = torch.optim.Optimizer
 MakeOptimizer = Callable[[nn.Module], Optimizer]
 
@@ -70,8 +72,8 @@ def check_detached(case: Case) -> Finding:
             "detached",
             "fault",
             evidence,
-            "no parameter of the student gets a gradient: look for .detach(), .item(), torch.no_grad() or argmax between "
-            "the student's logits and the loss",
+            "no parameter of the student gets a gradient: look for .detach(), .item(), torch.no_grad() or argmax "
+            "between the student's logits and the loss",
         )
     return Finding("detached", "clear", evidence)
 
@@ -261,7 +263,7 @@ def _reference(student: nn.Module, task: Task, updates: int) -> Fit:
     """All parameters trained, with the first learning rate that reaches the goal, or else the best."""
     fits = []
     for rate in LEARNING_RATES:
-        fits.append(fit(student, task, lambda model, rate=rate: _adam(_train_all(model), rate), updates))
+        fits.append(fit(student, task, _adam_on_all(rate), updates))
         if fits[-1].reached:
             break
     return min(fits, key=lambda found: (not found.reached, found.end))
@@ -290,7 +292,7 @@ def _all_trained(case: Case) -> Fit:
     one = case_fit(case)
     if one.own is not None and _trains_all(case):
         return one.own
-    return _kept(case, "all_trained", lambda: _scaled(case, 1.0, _patience(one.reference)))  # type: ignore[no-any-return]
+    return _kept(case, "all_trained", lambda: _scaled(case, 1.0, _patience(one.reference)))
 
 
 def _trains_all(case: Case) -> bool:
@@ -311,7 +313,7 @@ def _scaled(case: Case, factor: float, updates: int) -> Fit:
         if not isinstance(case.training, Optimizer):
             return _adam(parameters, rate)
         group = case.training.param_groups[0]
-        return type(case.training)(parameters, **_options(case.training, group) | {"lr": rate})  # type: ignore[call-arg]
+        return type(case.training)(parameters, **_options(case.training, group) | {"lr": rate})
 
     return fit(case.student, one.task, make, updates)
 
@@ -336,10 +338,10 @@ def _own_optimizer(case: Case) -> MakeOptimizer:
     return make
 
 
-def _options(optimizer: Optimizer, group: dict[str, object]) -> dict[str, object]:
+def _options(optimizer: Optimizer, group: dict[str, Any]) -> dict[str, Any]:
     """Of a group, at the learning rate that a schedule started from: at the end of one, `lr` is 0."""
     options = {name: group[name] for name in optimizer.defaults if name in group}
-    return options | {"lr": float(group.get("initial_lr", group["lr"]))}  # type: ignore[arg-type]
+    return options | {"lr": float(group.get("initial_lr", group["lr"]))}
 
 
 def _rates(training: Optimizer | float | None) -> list[float]:
@@ -374,7 +376,7 @@ def _fit_all(case: Case, one: Fit) -> Fit:
     return fit(
         case.student,
         Task(_answers(case), case.loss, case.tolerable),
-        lambda model: _adam(_train_all(model), one.learning_rate),
+        _adam_on_all(one.learning_rate),
         updates,
     )
 
@@ -406,13 +408,17 @@ def _left_out(parameters: dict[str, nn.Parameter]) -> dict[str, int]:
     return {name: p.numel() for name, p in parameters.items() if not name.endswith("embed_positions.weight")}
 
 
+def _adam_on_all(learning_rate: float) -> MakeOptimizer:
+    return lambda model: _adam(_train_all(model), learning_rate)
+
+
 def _shortened(frozen: dict[str, int]) -> str:
     names = sorted(frozen, key=lambda name: -frozen[name])
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _kept(case: Case, name: str, make: Callable[[], object]):  # type: ignore[no-untyped-def]
+def _kept(case: Case, name: str, make: Callable[[], T]) -> T:
     """Computed once for a case."""
-    if name not in case.__dict__:
-        case.__dict__[name] = make()
-    return case.__dict__[name]
+    if name not in case.kept:
+        case.kept[name] = make()
+    return cast(T, case.kept[name])

@@ -43,7 +43,7 @@ class Bag(nn.Module):
 class World:
     """Sentences of the phrasebook, a tokenizer and a teacher that was trained on them."""
 
-    def __init__(self) -> None:
+    def __init__(self, updates: int = 250) -> None:
         self.phrasebook = Phrasebook("small")
         self.pairs = self.phrasebook.sample(SENTENCES, seed=1)
         lines = [line for pair in self.pairs for line in (pair.source, pair.target)]
@@ -52,7 +52,7 @@ class World:
         self.targets = encode_targets(self.tokenizer, [pair.target for pair in self.pairs], 64)
         self.batches = self.collated(self.sources, self.targets)
         self.model = new_model(SMALL, self.tokenizer, seed=0)
-        fit(self.model, self.batches, DistillationLoss(ce_weight=1.0), None, updates=250)
+        fit(self.model, self.batches, DistillationLoss(ce_weight=1.0), None, updates)
         self.teacher = LiveTeacher(self.model)
 
     def collated(self, sources, targets, rows: int = 16):

@@ -20,8 +20,8 @@ from kdlab.diagnostic_checks import (
     check_mispaired,
     check_missing_input,
     check_shift,
-    check_tokenizer,
     check_temperature,
+    check_tokenizer,
 )
 from kdlab.diagnostics import CAUSES
 from kdlab.distributions import TopK
