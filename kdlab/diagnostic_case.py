@@ -29,6 +29,7 @@ SIGNIFICANT = 3.3
 MATTERS = 0.1
 # -inf has no mean; a nat of surprise beyond this is a token that the model excludes.
 EXCLUDED = -50.0
+OWN_KEYS = (*MODEL_INPUTS, "labels", "example_ids")  # the rest of a batch is for the teacher alone
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,19 @@ def model_logits(model: nn.Module, batch: Batch) -> Tensor:
     inputs: dict[str, Any] = {name: batch[name] for name in MODEL_INPUTS if name in batch}
     logits: Tensor = model(**inputs, use_cache=False).logits
     return logits
+
+
+def with_rolled(batch: Batch, keys: tuple[str, ...], step: int) -> dict[str, Tensor]:
+    """The batch with these fields given to the next rows."""
+    return {name: value.roll(step, 0) if name in keys else value for name, value in batch.items()}
+
+
+def ask_or_none(case: Case, batch: Batch) -> Tensor | TopK | None:
+    """A teacher that knows the truth refuses a target that is no translation of its source."""
+    try:
+        return case.teacher(batch)
+    except ValueError:
+        return None
 
 
 def dense(target: Tensor | TopK) -> Tensor:

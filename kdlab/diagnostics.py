@@ -14,7 +14,9 @@ from typing import overload
 import torch
 from torch import nn
 
-from kdlab import diagnostic_checks as look
+from kdlab import diagnostic_inputs as inputs
+from kdlab import diagnostic_loss as losses
+from kdlab import diagnostic_rows as rows
 from kdlab import one_batch as train
 from kdlab.diagnostic_case import Case, Finding
 from kdlab.loss_probe import Loss
@@ -35,20 +37,20 @@ _ALL_ELSE = (
 )
 # In the order in which they are told. With each: the causes that must not be at fault for its answer to mean something.
 _CHECKS: dict[str, tuple[Callable[[Case], Finding], tuple[str, ...]]] = {
-    "cross_entropy_floor": (look.check_cross_entropy_floor, _LOSS),
-    "mask": (look.check_mask, ()),
-    "shift": (look.check_shift, ()),
-    "dropout": (look.check_dropout, ()),
-    "tokenizer": (look.check_tokenizer, ("shift", "dropout")),
-    "copy": (look.check_copy, (*_ROWS, "mask")),
+    "cross_entropy_floor": (losses.check_cross_entropy_floor, _LOSS),
+    "mask": (rows.check_mask, ()),
+    "shift": (rows.check_shift, ()),
+    "dropout": (rows.check_dropout, ()),
+    "tokenizer": (rows.check_tokenizer, ("shift", "dropout")),
+    "copy": (rows.check_copy, (*_ROWS, "mask")),
     "detached": (train.check_detached, _LOSS),
     "optimizer": (train.check_optimizer, (*_LOSS, "detached")),
     "learning_rate": (train.check_learning_rate, _TRAINING),
     "frozen": (train.check_frozen, (*_ROWS, "detached")),
-    "mispaired": (look.check_mispaired, _ROWS),
-    "missing_input": (look.check_missing_input, (*_ROWS, "mispaired")),
-    "temperature": (look.check_temperature, _LOSS),
-    "reduction": (look.check_reduction, _LOSS),
+    "mispaired": (inputs.check_mispaired, _ROWS),
+    "missing_input": (inputs.check_missing_input, (*_ROWS, "mispaired")),
+    "temperature": (losses.check_temperature, _LOSS),
+    "reduction": (losses.check_reduction, _LOSS),
     "undertrained": (train.check_undertrained, _ALL_ELSE),
     "capacity": (train.check_capacity, _ALL_ELSE),
 }
@@ -138,7 +140,7 @@ def diagnose(
     >>> class Table(nn.Module):  # a student with one distribution for each word that it reads
     ...     def __init__(self):
     ...         super().__init__()
-    ...         self.rows = nn.Embedding(5, 5)
+    ...         self.rows = nn.Embedding.from_pretrained(torch.zeros(5, 5), freeze=False)
     ...     def forward(self, decoder_input_ids, **inputs):
     ...         return SimpleNamespace(logits=self.rows(decoder_input_ids))
     >>> labels = torch.tensor([[1, 2, 3, 4, 0]] * 4)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -49,6 +49,7 @@ class LossKind:
         shift: the loss compares the student's row i with the teacher's row (or the label) i + shift.
         counts_padding: positions whose label is -100 change the value.
         attached: a gradient comes back to the student's logits.
+        parameters: of the divergence (beta, skew ...), where it was tried with some.
     """
 
     name: str | None
@@ -60,6 +61,7 @@ class LossKind:
     shift: int
     counts_padding: bool
     attached: bool
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_cross_entropy(self) -> bool:
@@ -69,7 +71,7 @@ class LossKind:
     def soft_value(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """The soft part of each token in nats, unscaled, both softmaxes at `temperature`; needs a name."""
         assert self.name is not None
-        return _soft_value(self.name, {}, student, teacher, temperature)
+        return _soft_value(self.name, self.parameters, student, teacher, temperature)
 
 
 def identify_loss(loss: Loss, vocabulary: int = 101) -> LossKind:
@@ -104,6 +106,7 @@ def identify_loss(loss: Loss, vocabulary: int = 101) -> LossKind:
         shift,
         probe.counts_padding(),
         probe.attached(),
+        dict(probe.candidates()).get(name or "", {}),
     )
 
 

@@ -7,9 +7,7 @@ updates; so a threshold in steps or nats does not have to be guessed for each mo
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -18,47 +16,35 @@ from torch import Tensor, nn
 
 from kdlab.diagnostic_case import MATTERS, Case, Finding, check, model_logits
 from kdlab.distributions import TopK
-from kdlab.loss_probe import Loss
+from kdlab.fitting import (
+    WARMUP,
+    Fit,
+    MakeOptimizer,
+    Optimizer,
+    Task,
+    adam,
+    adam_on_all,
+    copy_of,
+    fit,
+    train_all,
+)
 from kdlab.teachers import Batch
 
 T = TypeVar("T")
-Optimizer = torch.optim.Optimizer
-MakeOptimizer = Callable[[nn.Module], Optimizer]
 
 SENTENCES = 8  # of the first batch; fewer are fitted sooner
 UPDATES = 250  # that a reference gets, at each learning rate
 PATIENCE = 10  # times the updates of the reference: a learning rate ten times too small is still found out
 LARGEST_PATIENCE = 600  # updates
-WARMUP = 10
 # A usual rate for a transformer of a million parameters, then larger and smaller ones. For small models all but the
 # last work, for large ones the last alone.
 LEARNING_RATES = (3e-3, 1e-2, 1e-4)
 
 
-@dataclass(frozen=True)
-class Task:
-    """One batch (or several) to be fitted, with the teacher's answers, asked once."""
-
-    batches: list[tuple[Batch, Tensor | TopK]]
-    loss: Loss
-    goal: float  # nats a token: where MATTERS of what can be learnt is left
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A copy of the student after so many updates; it stops at the goal."""
-
-    start: float
-    end: float
-    updates: int
-    reached: bool
-    learning_rate: float = math.nan
-
-
 @check
 def check_detached(case: Case) -> Finding:
     """A loss must send a gradient back to the parameters."""
-    student = _copy(case.student)
+    student = copy_of(case.student)
     with torch.enable_grad():
         answer = case.answers[0]
         value = case.loss(model_logits(student, answer.batch), answer.target, answer.labels)
@@ -202,32 +188,6 @@ def case_fit(case: Case) -> OneBatch:
     return _kept(case, "one_batch", lambda: _fit_one_batch(case))
 
 
-def fit(student: nn.Module, task: Task, optimizer: MakeOptimizer, updates: int) -> Fit:
-    """Train a copy (without dropout) until the goal is reached or the updates are used up."""
-    model = _copy(student)
-    made = optimizer(model)
-    peaks = [float(group["lr"]) for group in made.param_groups]
-    start = last = math.inf
-    recent: list[float] = []
-    with torch.enable_grad():
-        for update in range(updates + 1):
-            batch, target = task.batches[update % len(task.batches)]
-            value = task.loss(model_logits(model, batch), target, batch["labels"])
-            recent = [*recent, float(value.detach())][-len(task.batches) :]
-            last = math.fsum(recent) / len(recent)
-            start = last if update < len(task.batches) else start
-            if not math.isfinite(last):
-                return Fit(start, math.inf, update, False, max(peaks))
-            if (last <= task.goal and len(recent) == len(task.batches)) or update == updates:
-                return Fit(start, last, update, last <= task.goal, max(peaks))
-            for group, peak in zip(made.param_groups, peaks, strict=True):
-                group["lr"] = peak * min(1.0, (update + 1) / WARMUP)
-            made.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
-            made.step()
-    raise AssertionError("the last update returns")
-
-
 def _fit_one_batch(case: Case) -> OneBatch:
     batch = {name: value[:SENTENCES] for name, value in case.batches[0].items()}
     task = _task(case, [batch])
@@ -263,7 +223,7 @@ def _reference(student: nn.Module, task: Task, updates: int) -> Fit:
     """All parameters trained, with the first learning rate that reaches the goal, or else the best."""
     fits = []
     for rate in LEARNING_RATES:
-        fits.append(fit(student, task, _adam_on_all(rate), updates))
+        fits.append(fit(student, task, adam_on_all(rate), updates))
         if fits[-1].reached:
             break
     return min(fits, key=lambda found: (not found.reached, found.end))
@@ -275,7 +235,7 @@ def _fit_reference_with_frozen(case: Case) -> Fit:
         return fit(
             case.student,
             one.task,
-            lambda model: _adam(model.parameters(), one.reference.learning_rate),
+            lambda model: adam(model.parameters(), one.reference.learning_rate),
             _patience(one.reference),
         )
 
@@ -309,9 +269,9 @@ def _scaled(case: Case, factor: float, updates: int) -> Fit:
     rate = factor * max(_rates(case.training))
 
     def make(model: nn.Module) -> Optimizer:
-        parameters = list(_train_all(model))
+        parameters = list(train_all(model))
         if not isinstance(case.training, Optimizer):
-            return _adam(parameters, rate)
+            return adam(parameters, rate)
         group = case.training.param_groups[0]
         return type(case.training)(parameters, **_options(case.training, group) | {"lr": rate})
 
@@ -323,7 +283,7 @@ def _own_optimizer(case: Case) -> MakeOptimizer:
     training = case.training
     if not isinstance(training, Optimizer):
         rate = float(training or 0.0)
-        return lambda model: _adam(model.parameters(), rate)
+        return lambda model: adam(model.parameters(), rate)
     names = {id(p): name for name, p in case.student.named_parameters()}
 
     def make(model: nn.Module) -> Optimizer:
@@ -376,7 +336,7 @@ def _fit_all(case: Case, one: Fit) -> Fit:
     return fit(
         case.student,
         Task(_answers(case), case.loss, case.tolerable),
-        _adam_on_all(one.learning_rate),
+        adam_on_all(one.learning_rate),
         updates,
     )
 
@@ -385,31 +345,9 @@ def _patience(reference: Fit) -> int:
     return min(max(PATIENCE * reference.updates, 10 * WARMUP), LARGEST_PATIENCE)
 
 
-def _copy(student: nn.Module) -> nn.Module:
-    model = copy.deepcopy(student).eval()
-    model.zero_grad()
-    return model
-
-
-def _train_all(model: nn.Module) -> Iterable[nn.Parameter]:
-    """Every parameter but fixed positions."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.endswith("embed_positions.weight"))
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def _adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> Optimizer:
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    return torch.optim.AdamW(trainable, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
-
-
 def _left_out(parameters: dict[str, nn.Parameter]) -> dict[str, int]:
     """Sizes of these, without the sinusoidal positions, which are parameters that nobody trains."""
     return {name: p.numel() for name, p in parameters.items() if not name.endswith("embed_positions.weight")}
-
-
-def _adam_on_all(learning_rate: float) -> MakeOptimizer:
-    return lambda model: _adam(_train_all(model), learning_rate)
 
 
 def _shortened(frozen: dict[str, int]) -> str:

@@ -12,17 +12,9 @@ from torch import nn
 
 from kdlab import DistillationLoss, diagnose
 from kdlab.diagnostic_case import Case, critical, dense, lower_bound, rounding
-from kdlab.diagnostic_checks import (
-    check_copy,
-    check_cross_entropy_floor,
-    check_dropout,
-    check_mask,
-    check_mispaired,
-    check_missing_input,
-    check_shift,
-    check_temperature,
-    check_tokenizer,
-)
+from kdlab.diagnostic_inputs import check_mispaired, check_missing_input
+from kdlab.diagnostic_loss import check_cross_entropy_floor, check_temperature
+from kdlab.diagnostic_rows import check_copy, check_dropout, check_mask, check_shift, check_tokenizer
 from kdlab.diagnostics import CAUSES
 from kdlab.distributions import TopK
 from kdlab.generation import Search, search_batch
@@ -339,6 +331,8 @@ def test_learning_rate_after_its_schedule_has_ended_is_not_0(world, taught):
     student = copy.deepcopy(taught)
     optimizer = torch.optim.Adam(student.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=1)
+    optimizer.zero_grad()
+    optimizer.step()
     schedule.step()
     assert optimizer.param_groups[0]["lr"] == 0
     assert diagnose(student, world.teacher, world.batches, training=optimizer).cause is None
@@ -473,6 +467,15 @@ def test_loss_times_the_square_of_the_temperature_read_as_nats(world, taught, te
     finding = check_temperature(Case(taught, world.teacher, world.batches, loss=loss))
     assert finding.verdict == "explains"
     assert finding.evidence["factor"] == pytest.approx(temperature**2, rel=1e-3)
+
+
+def test_value_at_temperature_1_has_the_divergences_own_parameters(world, taught):
+    loss = DistillationLoss("generalized_jsd", beta=0.1, temperature=4.0)
+    evidence = check_temperature(Case(taught, world.teacher, world.batches, loss=loss)).evidence
+    plain = Case(
+        taught, world.teacher, world.batches, loss=DistillationLoss("generalized_jsd", beta=0.1)
+    ).value
+    assert evidence["the_same_at_temperature_1"] == pytest.approx(plain, rel=1e-4)
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.1, 4.0])
