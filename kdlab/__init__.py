@@ -24,6 +24,7 @@ from kdlab.losses import (
 )
 
 if TYPE_CHECKING:
+    from kdlab.diagnostics import diagnose
     from kdlab.distiller import Distiller
     from kdlab.fused import FusedLinearDistillationLoss, fused_linear_distillation_loss
 
@@ -35,6 +36,7 @@ __all__ = [
     "FusedLinearDistillationLoss",
     "alpha_divergence",
     "chi_square",
+    "diagnose",
     "distillation_loss",
     "forward_kl",
     "fused_linear_distillation_loss",
@@ -48,6 +50,7 @@ __all__ = [
 
 _LAZY = {
     "Distiller": "kdlab.distiller",
+    "diagnose": "kdlab.diagnostics",
     "FusedLinearDistillationLoss": "kdlab.fused",
     "fused_linear_distillation_loss": "kdlab.fused",
 }

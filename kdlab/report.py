@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdlab.plots import quality_against_size, validation_curves
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TITLES = {
     "teacher": "teacher",
@@ -125,11 +121,11 @@ def html_page(report: Mapping[str, Any]) -> str:
             for line in [*gap_lines(report), plateau_line(report), *target_lines(report)]
         ),
         "<h2>Quality against size</h2>",
-        _svg(*quality_against_size(sizes)),
+        quality_against_size(sizes).to_html(),
         "<h2>Training</h2><p>Each curve is the loss that its student trains on, so their floors differ: "
         "cross-entropy on references or on the teacher's translations, or a divergence from the teacher. "
         "A ring marks the checkpoint that was kept.</p>",
-        _svg(*validation_curves(curves)),
+        validation_curves(curves).to_html(),
         "<h2>Ten translations</h2>",
         _html_table(*_side_by_side(report, names)),
         f"<p>BLEU: {html.escape(report['teacher']['test_sets'][main]['signature']['bleu'])}. "
@@ -156,13 +152,6 @@ def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _svg(figure: Figure, alternative: str) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
-    picture = buffer.getvalue()
-    return f'<div role="img" aria-label="{html.escape(alternative)}">{picture[picture.index("<svg") :]}</div>'
 
 
 _PAGE = """<!doctype html>

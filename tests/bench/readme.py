@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.files import read_json, write_text
-from kdlab.plots import STYLES
+from kdlab.plot_style import STYLES
 from kdlab.report import titles
 
 ROOT = Path(__file__).resolve().parents[2]

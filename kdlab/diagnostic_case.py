@@ -1,0 +1,321 @@
+"""What the checks of `diagnose` share: a student, a teacher, batches, and the answers both give; how sure is sure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdlab.distiller import MODEL_INPUTS
+from kdlab.distributions import TopK, entropy, log_probabilities
+from kdlab.divergences import make_divergence
+from kdlab.loss_probe import Loss, LossKind, identify_loss
+from kdlab.losses import DistillationLoss
+from kdlab.teachers import Batch, Teacher
+from kdlab.token_divergence import token_divergence
+
+Verdict = Literal["fault", "explains", "clear", "skipped"]
+
+# One-sided, in standard errors: one chance in 2,000 for one test, one in a hundred for the dozen or so that a
+# diagnosis makes.
+SIGNIFICANT = 3.3
+# A cause that makes up less than a tenth of what is too much is not why a loss is high.
+MATTERS = 0.1
+# -inf has no mean; a nat of surprise beyond this is a token that the model excludes.
+EXCLUDED = -50.0
+OWN_KEYS = (*MODEL_INPUTS, "labels", "example_ids")  # the rest of a batch is for the teacher alone
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check has to say.
+
+    Attributes:
+        cause: its name, one of `kdlab.diagnostics.CAUSES`.
+        verdict: "fault" - something is wrong; "explains" - the number is high and nothing is broken; "clear";
+            "skipped" - could not be asked, and `advice` says why.
+        evidence: numbers, their units in their names (nats per token unless a name says otherwise).
+        advice: what was seen and what to do about it.
+    """
+
+    cause: str
+    verdict: Verdict
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    advice: str = ""
+
+    def __str__(self) -> str:
+        numbers = ", ".join(
+            f"{name.replace('_', ' ')} {_number(value)}" for name, value in self.evidence.items()
+        )
+        return "\n    ".join(
+            [f"{self.verdict:<8} {self.cause}", *(line for line in (self.advice, numbers) if line)]
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Student and teacher on one batch; nats. `counted` [batch, length] says which tokens count."""
+
+    batch: Batch
+    counted: Tensor
+    student: Tensor  # logits
+    target: Tensor | TopK  # as the teacher gave it
+    log_p: Tensor  # the teacher's log-probabilities, dense
+    log_q: Tensor  # the student's
+
+    @property
+    def labels(self) -> Tensor:
+        return self.batch["labels"]
+
+
+class Case:
+    """A student, its teacher and a few batches, as `diagnose` takes them; every check can be run on it alone.
+
+    Args and errors: see `kdlab.diagnostics.diagnose`.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: Teacher,
+        batches: Batch | Sequence[Batch],
+        *,
+        loss: Loss | None = None,
+        training: torch.optim.Optimizer | float | None = None,
+    ):
+        if not isinstance(student, nn.Module):
+            raise ValueError(f"student: got {type(student).__name__}, expected an nn.Module")
+        if not callable(teacher):
+            raise ValueError(f"teacher: got {type(teacher).__name__}, expected a Teacher: teacher(batch)")
+        if not (training is None or isinstance(training, torch.optim.Optimizer | int | float)):
+            raise ValueError(
+                f"training: got {type(training).__name__}, expected a torch optimizer, a learning rate or None"
+            )
+        self.student, self.teacher = student, teacher
+        self.batches = [batches] if isinstance(batches, Mapping) else list(batches)
+        if not self.batches:
+            raise ValueError("batches: got none, expected at least one")
+        for number, batch in enumerate(self.batches):
+            missing = [name for name in ("input_ids", "labels") if name not in batch]
+            if missing:
+                raise ValueError(f"batches: number {number} has no {' and no '.join(missing)}")
+            if not (batch["labels"] >= 0).any():
+                raise ValueError(f"batches: number {number} has no label that counts, expected at least one")
+        self.loss: Loss = loss or DistillationLoss()
+        self.training = training
+        self.kept: dict[str, Any] = {}  # what checks have worked out for one another
+
+    def ask_student(self, batch: Batch) -> Tensor:
+        """Logits in eval mode; call it from a check, which puts the modes back."""
+        self.student.eval()
+        return model_logits(self.student, batch)
+
+    @cached_property
+    def answers(self) -> list[Answer]:
+        """Of every batch. Raises what the teacher raises."""
+        return [self.answer(batch) for batch in self.batches]
+
+    def answer(self, batch: Batch) -> Answer:
+        student, target = self.ask_student(batch), self.teacher(batch)
+        log_p = dense(target)
+        if log_p.shape[:-1] != student.shape[:-1] or log_p.shape[:-1] != batch["labels"].shape:
+            raise ValueError(
+                f"teacher: got an answer for {tuple(log_p.shape[:-1])} positions, expected one for each of the "
+                f"{tuple(batch['labels'].shape)} labels, as from the student ({tuple(student.shape[:-1])})"
+            )
+        # Where the vocabularies differ, `check_tokenizer` says so, and the rest looks at what both have.
+        shared = min(log_p.shape[-1], student.shape[-1])
+        log_p, log_q = (log_probabilities(x[..., :shared]) for x in (log_p, student))
+        return Answer(batch, batch["labels"] >= 0, student, target, log_p, log_q)
+
+    @cached_property
+    def kind(self) -> LossKind:
+        return identify_loss(self.loss)
+
+    @cached_property
+    def tokens(self) -> int:
+        return sum(int(answer.counted.sum()) for answer in self.answers)
+
+    def mean(self, value: Callable[[Answer], Tensor]) -> float:
+        """Of a value [batch, length] over all tokens that count."""
+        return math.fsum(float(value(a)[a.counted].sum()) for a in self.answers) / self.tokens
+
+    @cached_property
+    def entropy(self) -> float:
+        """Of the teacher, in nats a token."""
+        return self.mean(lambda answer: entropy(answer.log_p))
+
+    @cached_property
+    def kl(self) -> float:
+        """KL(teacher || student) at T = 1, in nats a token."""
+        return self.mean(lambda answer: kl(answer.log_p, answer.log_q))
+
+    @cached_property
+    def label_loss(self) -> float:
+        """Of the teacher: minus the log-probability of a label, in nats a token."""
+        return -self.mean(lambda answer: label_scores(answer.log_p, answer.labels))
+
+    @cached_property
+    def value(self) -> float:
+        """The loss of the student, as it reports it."""
+        return self.loss_of(lambda answer: answer.student)
+
+    @cached_property
+    def value_of_teacher(self) -> float:
+        """The loss of a student that gives the teacher's own distribution."""
+        return self.loss_of(
+            lambda answer: answer.target if isinstance(answer.target, Tensor) else answer.log_p
+        )
+
+    @cached_property
+    def value_of_constant(self) -> float:
+        """The loss of the teacher's mean distribution: what a student scores that reads nothing."""
+        constant = torch.cat([a.log_p[a.counted] for a in self.answers]).exp().mean(0)
+        # A word that the teacher never says has no logarithm. One token in ten times as many costs next to nothing.
+        seldom = 0.1 / (self.tokens * len(constant))
+        return self.loss_of(lambda answer: (constant + seldom).log().expand_as(answer.log_p))
+
+    @cached_property
+    def tolerable(self) -> float:
+        """A tenth of the way from the teacher's own score to that of knowing nothing: what is below is not high."""
+        return self.value_of_teacher + MATTERS * (self.value_of_constant - self.value_of_teacher)
+
+    @cached_property
+    def is_high(self) -> bool:
+        return not self.value <= self.tolerable
+
+    def loss_of(self, logits: Callable[[Answer], Tensor]) -> float:
+        total = math.fsum(
+            number(self.loss(logits(a), a.target, a.labels)) * int(a.counted.sum()) for a in self.answers
+        )
+        return total / self.tokens
+
+
+def check(function: Callable[[Case], Finding]) -> Callable[[Case], Finding]:
+    """Marks a check: it runs without grad, and leaves random states and modes as they were."""
+
+    @wraps(function)
+    def run(case: Case) -> Finding:
+        with undisturbed(case.student), torch.no_grad():
+            return function(case)
+
+    return run
+
+
+@contextmanager
+def undisturbed(student: nn.Module) -> Iterator[None]:
+    """Puts back torch's random states, and for each module of the student whether it trains."""
+    modes = [(module, module.training) for module in student.modules()]
+    devices = list(range(torch.cuda.device_count()))  # empty without a GPU
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def number(value: Tensor | float) -> float:
+    """Of a scalar, whether or not it requires grad."""
+    return float(value.item() if isinstance(value, Tensor) else value)
+
+
+def model_logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits [batch, length, vocabulary] as the Distiller gets them."""
+    inputs: dict[str, Any] = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+    logits: Tensor = model(**inputs, use_cache=False).logits
+    return logits
+
+
+def with_rolled(batch: Batch, keys: tuple[str, ...], step: int) -> dict[str, Tensor]:
+    """The batch with these fields given to the next rows."""
+    return {name: value.roll(step, 0) if name in keys else value for name, value in batch.items()}
+
+
+def ask_or_none(case: Case, batch: Batch) -> Tensor | TopK | None:
+    """A teacher that knows the truth refuses a target that is no translation of its source."""
+    try:
+        return case.teacher(batch)
+    except ValueError:
+        return None
+
+
+def dense(target: Tensor | TopK) -> Tensor:
+    """Log-probabilities [..., vocabulary]; a `TopK`'s tail is spread evenly over the entries it stands for."""
+    if isinstance(target, Tensor):
+        return log_probabilities(target)
+    known = target.indices >= 0
+    rest = (target.vocabulary - known.sum(-1)).clamp_min(1).log()
+    spread = (target.tail_log_probability - rest)[..., None]
+    # An empty place is written to one entry more, which is then cut off.
+    whole = spread.expand(*spread.shape[:-1], target.vocabulary + 1).clone()
+    where = target.indices.masked_fill(~known, target.vocabulary)
+    return whole.scatter(-1, where, target.log_probabilities)[..., :-1]
+
+
+def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) of every row, in nats."""
+    return token_divergence(make_divergence("forward_kl"), log_q, log_p)
+
+
+def label_scores(log_p: Tensor, labels: Tensor, offset: int = 0) -> Tensor:
+    """log p of each label in the row `offset` further on, [batch, length]; 0 where there is none, or no label."""
+    rows = log_p.roll(-offset, dims=1)
+    chosen = rows.gather(-1, labels.clamp(0, log_p.shape[-1] - 1)[..., None]).squeeze(-1).clamp_min(EXCLUDED)
+    return chosen.masked_fill(labels < 0, 0.0)
+
+
+def mean_of_rows(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over the tokens of each row that count, [batch]; rows without any are left out."""
+    tokens = counted.sum(1)
+    sums = values.masked_fill(~counted, 0.0).sum(1)
+    return (sums / tokens.clamp_min(1))[tokens > 0]
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of independent values; infinite for fewer than two."""
+    return float(values.double().std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
+
+
+def critical(count: int) -> float:
+    """The quantile of Student's t with count - 1 degrees of freedom that belongs to SIGNIFICANT.
+
+    By the first terms of its expansion (Abramowitz and Stegun 26.7.5); infinite below four values, where the expansion
+    says nothing.
+    """
+    if count < 4:
+        return math.inf
+    z, nu = SIGNIFICANT, count - 1
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / nu + second / nu**2 + third / nu**3
+
+
+def lower_bound(values: Tensor) -> float:
+    """What the mean of these values is above, all but certainly; -inf for too few of them."""
+    reach = critical(len(values))
+    return float(values.double().mean()) - reach * standard_error(values) if reach < math.inf else -math.inf
+
+
+def rounding(logits: Tensor) -> float:
+    """The largest KL that rounding alone puts between two computations of these logits.
+
+    No sum in a model is much longer than its vocabulary V, so in float32 an entry is off by about sqrt(V) roundings,
+    and by one more of its own type. Two distributions whose logits differ by d at most have a KL of d^2 / 2 at most
+    (Hoeffding's lemma).
+    """
+    finite = logits[logits.isfinite()]
+    size = max(float(finite.abs().max()) if len(finite) else 0.0, 1.0)
+    roundings = math.sqrt(logits.shape[-1]) * torch.finfo(torch.float32).eps + torch.finfo(logits.dtype).eps
+    return float((size * roundings) ** 2 / 2 + torch.finfo(torch.float32).eps)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 1 else f"{value:.3g}"

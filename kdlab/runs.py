@@ -1,0 +1,169 @@
+"""A run as `kdlab distill` leaves it, read again and diagnosed: its curve, and its student beside its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdlab.diagnostic_case import MATTERS, Case, Finding
+from kdlab.diagnostics import CAUSES, Diagnosis, examine
+from kdlab.evaluation import evaluation_batches
+from kdlab.experiment import Task, encode_pairs, load_model, phrasebook_task
+from kdlab.files import cache_folder, fingerprint, read_json
+from kdlab.generation import Search, search_batch
+from kdlab.losses import DistillationLoss
+from kdlab.profiles import PhrasebookSizes
+from kdlab.teachers import LiveTeacher
+from kdlab.text.batches import Example
+from kdlab.text.parallel import read_corpus
+from kdlab.text.tokenizers import load_tokenizer
+from kdlab.training import RECORD
+
+SENTENCES = 64  # of the validation data
+
+
+def diagnose_run(folder: Path, student: str = "distilled") -> Diagnosis:
+    """Diagnose a finished run.
+
+    Args:
+        folder: of `kdlab distill --out` (with report.json), or of one training run (with training.json), which tells
+            its curve alone.
+        student: which of the experiment's students.
+
+    Raises:
+        ValueError: a folder with neither.
+
+    The teacher is the one that the run names, or was trained and kept in the user's cache, and its data are read or
+    drawn again. Where teacher or data are not to be had any more, the curve is judged alone and the rest is skipped.
+    """
+    report, record = read_json(folder / "report.json"), read_json(folder / RECORD)
+    if report is None and record is None:
+        raise ValueError(
+            f"student: got {folder}, expected a model, or the folder of a finished run with report.json or {RECORD}"
+        )
+    if report is None:
+        assert record is not None  # one of them is there
+        return _with_curve(_skipped("the folder holds no report.json"), record["validation_curve"])
+    curve = report[student]["training"]["validation_curve"]
+    try:
+        case = _case(folder / student, report)
+    except (ValueError, OSError) as missing:
+        return _with_curve(_skipped(str(missing)), curve)
+    return _with_curve(examine(case), curve)
+
+
+def check_curve(curve: Sequence[Sequence[float]]) -> Finding:
+    """Whether a run diverged, or was stopped while its validation loss still fell.
+
+    Args:
+        curve: (update, validation loss in nats a token), as training.json holds it.
+
+    >>> check_curve([(10, 5.0), (20, 4.0), (30, 3.0), (40, 2.0), (50, 1.0)]).cause
+    'undertrained'
+    """
+    last = curve[-1][0]
+    lowest = min(loss for _, loss in curve)
+    early = min((loss for update, loss in curve if update <= 0.8 * last), default=curve[0][1])
+    evidence = {
+        "first_validation_loss": curve[0][1],
+        "lowest": lowest,
+        "lowest_of_the_first_four_fifths": early,
+        "last": curve[-1][1],
+        "updates": last,
+    }
+    # A loss that is NaN compares as false with everything.
+    if not curve[-1][1] <= max(curve[0][1], 2 * lowest):
+        return Finding(
+            "learning_rate",
+            "fault",
+            evidence,
+            "the validation loss ended above where it began: the learning rate is too high, or the warm-up too short",
+        )
+    if 1 - lowest / early > MATTERS:
+        return Finding(
+            "undertrained",
+            "explains",
+            evidence,
+            "the last fifth of the updates still lowered the loss by more than a tenth: train longer",
+        )
+    return Finding("undertrained", "clear", evidence)
+
+
+def _case(folder: Path, report: Mapping[str, Any]) -> Case:
+    """The student, its teacher, and what it was trained on, as far as it was validated."""
+    profile = report["profile"]
+    # The student alone learns from references, by cross-entropy.
+    alone = folder.name == "baseline"
+    level = "word" if alone else report["settings"]["level"]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task = _task(report)
+    teacher_folder = report["settings"]["teacher"] or str(_teacher_folder(report, task))
+    teacher = load_model(teacher_folder.removeprefix("hub:"), device)
+    tokenizer = load_tokenizer(teacher_folder)
+    examples = encode_pairs(tokenizer, task.corpus.validation)[:SENTENCES]
+    if level != "word":
+        sources = [example.source_ids for example in examples]
+        targets = search_batch(teacher, sources, Search(**profile["pseudo_targets"]))
+        examples = [
+            Example(source, target) for source, target in zip(sources, targets, strict=True) if target
+        ]
+    student = load_model(str(folder), device)
+    return Case(
+        student,
+        LiveTeacher(teacher),
+        evaluation_batches(student, examples),
+        # Where the labels alone count the teacher is asked all the same: its own score tells the floor.
+        loss=DistillationLoss(ce_weight=1.0 if alone or level == "sequence" else profile["ce_weight"]),
+        training=profile["student_recipe"]["learning_rate"],
+    )
+
+
+def _task(report: Mapping[str, Any]) -> Task:
+    """The run's text, made or read again, and found to be the same."""
+    settings = report["settings"]
+    if settings["data"] == "phrasebook":
+        sizes = report["profile"]["phrasebook"]
+        task = phrasebook_task(PhrasebookSizes(**{f.name: sizes[f.name] for f in fields(PhrasebookSizes)}))
+    else:
+        corpus = read_corpus(settings["data"], settings["pair"])
+        corpus = corpus if settings["pairs"] is None else corpus.head(settings["pairs"])
+        task = Task(corpus, corpus.train)
+    if task.corpus.fingerprint() != report["data"]["fingerprint"]:
+        raise ValueError(f"the data of {settings['data']!r} are no longer those of the run")
+    return task
+
+
+def _teacher_folder(report: Mapping[str, Any], task: Task) -> Path:
+    """The teacher in the user's cache that was trained as the run says, on the run's text."""
+    profile = report["profile"]
+    expected = {
+        "text": fingerprint([task.teacher_text.sources, task.teacher_text.targets]),
+        "vocabulary": profile["vocabulary"],
+        "architecture": profile["teacher"],
+        "recipe": profile["teacher_recipe"],
+    }
+    for file in sorted((cache_folder() / "teachers").glob("*/identity.json")):
+        identity = read_json(file) or {}
+        finished = (file.parent / RECORD).exists()
+        if finished and all(identity.get(name) == value for name, value in expected.items()):
+            return file.parent
+    raise ValueError(f"the teacher of the run is no longer in {cache_folder()}")
+
+
+def _skipped(why: str) -> Diagnosis:
+    return Diagnosis(tuple(Finding(cause, "skipped", {}, why) for cause in CAUSES))
+
+
+def _with_curve(diagnosis: Diagnosis, curve: Sequence[Sequence[float]]) -> Diagnosis:
+    """What the curve says takes the place of a finding that says nothing."""
+    seen = check_curve(curve)
+    return Diagnosis(
+        tuple(
+            seen if f.cause == seen.cause and f.verdict in ("skipped", "clear") else f
+            for f in diagnosis.findings
+        )
+    )
