@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kdlab.distiller import MODEL_INPUTS
 from kdlab.distributions import TopK, entropy, log_probabilities
 from kdlab.divergences import make_divergence
 from kdlab.loss_probe import Loss, LossKind, identify_loss
 from kdlab.losses import DistillationLoss
-from kdlab.teachers import Batch, Teacher
+from kdlab.model_io import REQUIRED_INPUTS, Batch
+from kdlab.teachers import Teacher
 from kdlab.token_divergence import token_divergence
 
 Verdict = Literal["fault", "explains", "clear", "skipped"]
@@ -29,6 +29,7 @@ SIGNIFICANT = 3.3
 MATTERS = 0.1
 # -inf has no mean; a nat of surprise beyond this is a token that the model excludes.
 EXCLUDED = -50.0
+MODEL_INPUTS = REQUIRED_INPUTS["encoder_decoder"]
 OWN_KEYS = (*MODEL_INPUTS, "labels", "example_ids")  # the rest of a batch is for the teacher alone
 
 

@@ -23,7 +23,7 @@ from kdlab.diagnostic_case import (
     model_logits,
     rounding,
 )
-from kdlab.teachers import Batch
+from kdlab.model_io import Batch
 
 DRAWS = 4  # calls of the teacher with the same batch: two show that it is random, four how much so
 

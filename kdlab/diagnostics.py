@@ -20,7 +20,8 @@ from kdlab import diagnostic_rows as rows
 from kdlab import one_batch as train
 from kdlab.diagnostic_case import Case, Finding
 from kdlab.loss_probe import Loss
-from kdlab.teachers import Batch, Teacher
+from kdlab.model_io import Batch
+from kdlab.teachers import Teacher
 
 _LOSS = ("tokenizer",)
 _ROWS = ("shift", "dropout", "tokenizer")

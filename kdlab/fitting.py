@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdlab.diagnostic_case import model_logits
 from kdlab.distributions import TopK
 from kdlab.loss_probe import Loss
-from kdlab.teachers import Batch
+from kdlab.model_io import Batch
 
 Optimizer = torch.optim.Optimizer
 MakeOptimizer = Callable[[nn.Module], Optimizer]

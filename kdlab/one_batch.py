@@ -28,7 +28,7 @@ from kdlab.fitting import (
     fit,
     train_all,
 )
-from kdlab.teachers import Batch
+from kdlab.model_io import Batch
 
 T = TypeVar("T")
 

@@ -12,11 +12,12 @@ import torch
 from kdlab.diagnostic_case import MATTERS, Case, Finding
 from kdlab.diagnostics import CAUSES, Diagnosis, examine
 from kdlab.evaluation import evaluation_batches
-from kdlab.experiment import Task, encode_pairs, load_model, phrasebook_task
+from kdlab.experiment import encode_pairs, load_model
 from kdlab.files import cache_folder, fingerprint, read_json
 from kdlab.generation import Search, search_batch
 from kdlab.losses import DistillationLoss
 from kdlab.profiles import PhrasebookSizes
+from kdlab.task import Task, phrasebook_task
 from kdlab.teachers import LiveTeacher
 from kdlab.text.batches import Example
 from kdlab.text.parallel import read_corpus
@@ -117,8 +118,20 @@ def _case(folder: Path, report: Mapping[str, Any]) -> Case:
         LiveTeacher(teacher),
         evaluation_batches(student, examples),
         # Where the labels alone count the teacher is asked all the same: its own score tells the floor.
-        loss=DistillationLoss(ce_weight=1.0 if alone or level == "sequence" else profile["ce_weight"]),
+        loss=DistillationLoss(ce_weight=1.0) if alone or level == "sequence" else _loss(report),
         training=profile["student_recipe"]["learning_rate"],
+    )
+
+
+def _loss(report: Mapping[str, Any]) -> DistillationLoss:
+    """As the run's students had it."""
+    profile, settings = report["profile"], report["settings"]
+    parameters = {name: settings.get(name) for name in ("beta", "skew", "alpha")}
+    return DistillationLoss(
+        profile.get("divergence", "forward_kl"),
+        profile["ce_weight"],
+        temperature=profile.get("temperature", 1.0),
+        **{name: value for name, value in parameters.items() if value is not None},
     )
 
 

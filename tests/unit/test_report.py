@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from kdlab import report as reports
+from kdlab.plot_style import new_plot
 from kdlab.report import gap_lines, html_page, plateau_line, text_table
 from tests.unit.made_up_report import report as made_up
 
@@ -103,22 +104,23 @@ def test_every_figure_of_the_page_stands_under_its_head_and_text_is_escaped(repo
 def test_pictures_are_of_their_systems(report, monkeypatch):
     quality, curves = Page(html_page(report)).labels
     for i, row in enumerate(ROWS, start=1):
-        assert f"{row[0]} {10.0 * i:.1f} with {row[1]} parameters" in quality
+        bleu = row[2].replace("(", "(95% interval ")
+        assert f"{row[0]} {bleu} with {row[1]} parameters" in quality
         assert (f"{row[0]}: lowest {i:.3f} at update 2" in curves) == (i > 1)  # the teacher has none
     given = {}
-    monkeypatch.setattr(reports, "quality_against_size", lambda sizes: given.update(sizes) or _figure())
+    monkeypatch.setattr(reports, "quality_against_size", lambda sizes: given.update(sizes) or _plot())
     html_page(report)
     assert [size["bleu_interval"] for size in given.values()] == [[8, 13], [18, 23], [28, 33], [38, 43]]
 
 
-def _figure():
-    from matplotlib.figure import Figure
-
-    return Figure(), 'a "quoted" label'
+def _plot():
+    with new_plot("x", "y", 4) as (plot, _):
+        plot.alt_text = 'a "quoted" label'
+    return plot
 
 
 def test_a_label_with_quotes_stays_one(report, monkeypatch):
-    monkeypatch.setattr(reports, "quality_against_size", lambda sizes: _figure())
+    monkeypatch.setattr(reports, "quality_against_size", lambda sizes: _plot())
     assert Page(html_page(report)).labels[0] == 'a "quoted" label'
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from kdlab import diagnose
 from kdlab.diagnostics import CAUSES
-from kdlab.experiment import phrasebook_task
 from kdlab.files import fingerprint, write_json
 from kdlab.generation import Search
 from kdlab.profiles import PhrasebookSizes, Recipe
 from kdlab.runs import check_curve, diagnose_run
+from kdlab.task import phrasebook_task
 from tests.unit.planted import SMALL, World
 
 SIZES = PhrasebookSizes(teacher=30, labelled=8, unlabelled=8, validation=20, test=4, grammar="small")
