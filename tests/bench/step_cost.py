@@ -70,6 +70,7 @@ def measure_here(rounds: int = 31, rows: int = 75, source: int = 18, target: int
     }
     lengths = torch.randint(target * 2 // 3, target + 1, (rows, 1), device=device)  # a sixth is padding
     labels = labels.masked_fill(torch.arange(target, device=device) >= lengths, -100)
+    batch = {**inputs, "labels": labels}
 
     def step(loss: Callable[[torch.Tensor], torch.Tensor]) -> None:
         optimizer.zero_grad()
@@ -80,11 +81,11 @@ def measure_here(rounds: int = 31, rows: int = 75, source: int = 18, target: int
         step(lambda logits: functional.cross_entropy(logits.flatten(0, 1), labels.flatten()))
 
     def distillation_step() -> None:
-        target = teacher(inputs)
+        target = teacher(batch)
         step(lambda logits: kdlab.forward_kl(logits, target, labels, overwrite_teacher=True))
 
     def teacher_forward() -> None:
-        teacher(inputs)
+        teacher(batch)
 
     parts = {
         "cross_entropy_step": cross_entropy_step,
