@@ -44,9 +44,8 @@ class FusedStep:
             raise ValueError("student: got one with forward hooks, expected none: they would see no logits")
         theirs, was_training = teacher.linear_head(), student.training
         try:
-            head = LinearHead.of(
-                student.train()
-            )  # in eval mode a dropout before the last layer would not show
+            # In eval mode a dropout before the last layer would not show.
+            head = LinearHead.of(student.train())
         finally:
             student.train(was_training)
         if head.vocabulary != theirs.vocabulary and loss.options.get("vocabulary", "same") == "same":
