@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +27,17 @@ from kdlab.evaluation import (
 )
 from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
 from kdlab.generation import translate
-from kdlab.losses import DistillationLoss
-from kdlab.on_policy import OnPolicy
-from kdlab.profiles import PhrasebookSizes, Profile, choose_profile
+from kdlab.profiles import Profile, choose_profile
 from kdlab.projection import projected_student
-from kdlab.sequences import PseudoTargets, Targets, pseudo_targets
+from kdlab.sequences import PseudoTargets, pseudo_targets
+from kdlab.settings import Settings, on_policy
 from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.student_init import build, copied_student, fresh_student
 from kdlab.students import Architecture, count_parameters, new_model
+from kdlab.task import Task, load_task
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher, Teacher
 from kdlab.text.batches import Example
-from kdlab.text.parallel import Corpus, ParallelText, read_corpus
-from kdlab.text.phrasebook import Pair, Phrasebook
+from kdlab.text.parallel import ParallelText
 from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets, load_tokenizer, train_tokenizer
 from kdlab.training import TrainingData, finished, train
 
@@ -46,72 +45,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TEACHER_SEED = 0  # one teacher for all seeds of the students, so that their spread is the students' own
-DATA_SEED = 0
 TRUTH_SENTENCES = 200  # of the test set, on which the exact distance to the truth is taken
 SPEED_SENTENCES = 300
-# What the user may choose in the place of the profile's own.
-FROM_PROFILE = ("level", "divergence", "temperature", "ce_weight", "targets", "init", "lmbda")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the user of `kdlab distill` chooses."""
-
-    data: str = "phrasebook"
-    pair: str = "en-de"
-    profile: str = "auto"
-    seed: int = 0
-    teacher: str | None = None
-    level: str | None = None
-    pairs: int | None = None
-    updates: int | None = None
-    divergence: str | None = None
-    beta: float | None = None
-    skew: float | None = None
-    alpha: float | None = None
-    temperature: float | None = None
-    ce_weight: float | None = None
-    candidates: int | None = None
-    targets: Targets | None = None
-    init: str | None = None
-    lmbda: float | None = None
-
-    def applied_to(self, profile: Profile) -> Profile:
-        """The profile with all that the user names in the place of its own."""
-        own = {name: getattr(self, name) for name in FROM_PROFILE}
-        profile = replace(profile, **{name: value for name, value in own.items() if value is not None})
-        if self.updates is not None:
-            profile = replace(profile, student_recipe=replace(profile.student_recipe, updates=self.updates))
-        if self.candidates is not None:
-            search = profile.pseudo_targets
-            beams = 1 if search.sample else max(search.num_beams, self.candidates)
-            search = replace(search, candidates=self.candidates, num_beams=beams)
-            profile = replace(profile, pseudo_targets=search)
-        if profile.targets != "best" and profile.pseudo_targets.candidates == 1:
-            raise ValueError(
-                f"targets: got {profile.targets!r}, expected candidates to choose from, at least 2"
-            )
-        return profile
-
-    def loss(self, profile: Profile) -> DistillationLoss:
-        """How the student's distribution is compared with the teacher's."""
-        of_divergence = {name: getattr(self, name) for name in ("beta", "skew", "alpha")}
-        return DistillationLoss(
-            profile.divergence,
-            profile.ce_weight,
-            temperature=profile.temperature,
-            **{name: value for name, value in of_divergence.items() if value is not None},
-        )
-
-
-@dataclass
-class Task:
-    """The text of an experiment, and what is known beyond it."""
-
-    corpus: Corpus
-    teacher_text: ParallelText
-    phrasebook: Phrasebook | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Experiment:
@@ -125,6 +60,7 @@ class Experiment:
         self.on_policy = on_policy(self.profile)
         self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
         self.task = load_task(settings, self.profile)
+        self.made: dict[str, dict[str, Any]] = {}  # what became of the teacher's translations
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def run(self) -> dict[str, Any] | None:
@@ -134,7 +70,6 @@ class Experiment:
         )
         # What the teacher's translations depend on; read once, since hashing a large model's weights takes seconds.
         self.decoder = fingerprint_of_weights(self.teacher), self.teacher.generation_config.to_dict()
-        self.made: dict[str, dict[str, Any]] = {}  # what became of the teacher's translations
         corpus = self.task.corpus
         references = [encode_pairs(self.tokenizer, text) for text in (corpus.train, corpus.validation)]
         self.train_student("baseline", TrainingData(*references), distil=False)
@@ -325,57 +260,6 @@ class Experiment:
 
         name = str(self.teacher.config.name_or_path)
         return Path(name) if Path(name).is_dir() else Path(str(cached_file(name, "config.json"))).parent
-
-
-def on_policy(profile: Profile) -> OnPolicy | None:
-    """When the student's own samples are the targets; not before the learning rate has reached its peak."""
-    if profile.lmbda == 0:
-        return None
-    if profile.level == "sequence":
-        raise ValueError(
-            f"lmbda: got {profile.lmbda} with the level 'sequence', expected 'word' or 'both', where the teacher "
-            "scores what the student writes"
-        )
-    if profile.ce_weight > 0:
-        raise ValueError(
-            f"ce_weight: got {profile.ce_weight} with lmbda, expected 0: the student's samples are no references"
-        )
-    return OnPolicy(profile.lmbda, start=profile.student_recipe.warmup)
-
-
-def load_task(settings: Settings, profile: Profile) -> Task:
-    """Read or draw the text."""
-    if settings.data == "phrasebook":
-        assert profile.phrasebook is not None  # every phrasebook profile has sizes
-        return phrasebook_task(profile.phrasebook)
-    corpus = read_corpus(settings.data, settings.pair)
-    if settings.pairs is not None:
-        corpus = corpus.head(settings.pairs)
-    return Task(corpus, corpus.train)
-
-
-def phrasebook_task(sizes: PhrasebookSizes) -> Task:
-    """Sentences of the grammar: pairs for the teacher, a few labelled ones, many sources without references.
-
-    No test or validation source stands in any text that is trained on. The teacher's pairs come as the grammar makes
-    them, some sources often: if all were different, a template with few sentences would be used up by the other
-    parts, and the teacher would never see it.
-    """
-    phrasebook = Phrasebook("small" if sizes.grammar == "small" else "full")
-    counts = [sizes.test, sizes.validation, sizes.labelled]
-    pairs = iter(phrasebook.sample(sum(counts), DATA_SEED))
-    test, validation, labelled = (_as_text([next(pairs) for _ in range(count)]) for count in counts)
-    held_out = [*test.sources, *validation.sources]
-    unlabelled = phrasebook.sample(sizes.unlabelled, DATA_SEED + 1, exclude=[*held_out, *labelled.sources])
-    teacher = phrasebook.sample(sizes.teacher, DATA_SEED + 2, exclude=held_out, repeats=True)
-    corpus = Corpus(
-        "phrasebook", ("en", "de"), labelled, validation, {"test": test}, _as_text(unlabelled).sources
-    )
-    return Task(corpus, _as_text(teacher), phrasebook)
-
-
-def _as_text(pairs: Sequence[Pair]) -> ParallelText:
-    return ParallelText([pair.source for pair in pairs], [pair.target for pair in pairs])
 
 
 def get_teacher(

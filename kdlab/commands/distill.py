@@ -131,9 +131,10 @@ def run(chosen: argparse.Namespace) -> int:
     """kdlab distill."""
     quiet()
     from kdlab.allocator import keep_memory
-    from kdlab.experiment import Experiment, Settings
+    from kdlab.experiment import Experiment
     from kdlab.files import read_json, write_json, write_text
     from kdlab.report import html_page, text_table
+    from kdlab.settings import Settings
 
     keep_memory()
     processes.connect()
@@ -211,7 +212,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
 
 def _command(chosen: argparse.Namespace) -> str:
     """The command that was given, with its options spelled out, but for --resume."""
-    from kdlab.experiment import Settings
+    from kdlab.settings import Settings
 
     parts = ["kdlab", "distill"]
     for name in (*Settings.__dataclass_fields__, "out"):

@@ -18,8 +18,9 @@ from typing import Any
 from kdlab.allocator import keep_memory
 from kdlab.commands.distill import versions
 from kdlab.commands.shared import quiet
-from kdlab.experiment import Experiment, Settings
+from kdlab.experiment import Experiment
 from kdlab.files import read_json, write_json
+from kdlab.settings import Settings
 from tests.bench.collect import collect
 
 DIVERGENCES = {

@@ -22,10 +22,12 @@ from torch.nn import functional
 import kdlab
 from kdlab.cache import TeacherCache, build_cache
 from kdlab.distributions import TopK
-from kdlab.experiment import Settings, encode_pairs, load_model, load_task, load_tokenizer, train_teacher
+from kdlab.experiment import encode_pairs, load_model, load_tokenizer, train_teacher
 from kdlab.profiles import PROFILES
+from kdlab.settings import Settings
 from kdlab.shards import Keep
 from kdlab.students import count_parameters, new_model
+from kdlab.task import load_task
 from kdlab.teachers import CachedTeacher, LiveTeacher
 from kdlab.text.batches import BatchSchedule, Example, by_length, collate, example_lengths
 from kdlab.text.parallel import read_corpus

@@ -211,8 +211,8 @@ def test_the_nearest_of_several_candidates(run, monkeypatch):
 
 
 def test_flags_of_the_loss_reach_the_students(run):
-    from kdlab.experiment import Settings
     from kdlab.profiles import PROFILES
+    from kdlab.settings import Settings
 
     profile = PROFILES["text", "ci"]
     assert Settings().loss(profile).options == {

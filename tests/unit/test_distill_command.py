@@ -13,8 +13,8 @@ import kdlab.allocator
 import kdlab.experiment
 from kdlab.cli import main
 from kdlab.commands import distill
-from kdlab.experiment import Settings
 from kdlab.generation import Search
+from kdlab.settings import Settings
 from tests.unit.made_up_report import report
 
 
@@ -79,6 +79,8 @@ def test_a_stopped_run_goes_on_and_the_seconds_of_all_sessions_count(runs, tmp_p
     )
     again = shlex.split(line.removeprefix("Stopped. To go on: kdlab "))
     assert main(again) == 130
+    assert main([*again, "--seed", "3"]) == 2
+    assert "seed 2 is now 3" in capsys.readouterr().err
     assert main(again) == 0
     assert [settings.seed for settings in runs.given] == [2, 2, 2]
     assert read(tmp_path / "run")["wall_seconds"] == 123.0

@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from kdlab import experiment
-from kdlab.experiment import Experiment, Settings, phrasebook_task
+from kdlab.experiment import Experiment
 from kdlab.profiles import PROFILES, PhrasebookSizes
+from kdlab.settings import Settings
 from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.students import Architecture, new_model
+from kdlab.task import phrasebook_task
 from kdlab.teachers import LiveTeacher
 from kdlab.text.batches import Example
+from kdlab.text.phrasebook import Phrasebook
 from kdlab.text.tokenizers import train_tokenizer
 
 SIZES = PhrasebookSizes(teacher=300, labelled=20, unlabelled=50, validation=10, test=10, grammar="small")
@@ -150,3 +153,19 @@ def test_no_held_out_source_is_trained_on() -> None:
         assert not held_out & set(sources)
     assert not set(corpus.train.sources) & set(corpus.unlabelled)
     assert len(set(task.teacher_text.sources)) < 300  # repeats, as the grammar makes them
+
+
+def test_no_source_is_drawn_twice_where_many_are() -> None:
+    """So many that the parts would share some of them if they were drawn without regard to each other."""
+    sizes = PhrasebookSizes(
+        teacher=4000, labelled=200, unlabelled=3000, validation=200, test=200, grammar="small"
+    )
+    task = phrasebook_task(sizes)
+    corpus = task.corpus
+    parts = [corpus.test_sets["test"], corpus.validation, corpus.train]
+    sources = [source for part in parts for source in part.sources] + corpus.unlabelled
+    assert len(set(sources)) == len(sources) == 3600
+    held_out = {*parts[0].sources, *parts[1].sources}
+    assert not held_out & set(task.teacher_text.sources)
+    # Drawn with another seed and no regard, some would be the same.
+    assert held_out & {pair.source for pair in Phrasebook("small").sample(3000, seed=99)}

@@ -13,10 +13,12 @@ from transformers import GenerationConfig
 
 from kdlab import experiment
 from kdlab.evaluation import distance_to_teacher, gap_closed, kl_to_truth, translation_quality
-from kdlab.experiment import Experiment, Settings, get_teacher, load_model, load_task, train_teacher
+from kdlab.experiment import Experiment, get_teacher, load_model, train_teacher
 from kdlab.generation import Search
 from kdlab.profiles import PROFILES, PhrasebookSizes
+from kdlab.settings import Settings
 from kdlab.students import Architecture, count_parameters, new_model
+from kdlab.task import load_task
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
 from kdlab.text.parallel import ParallelText
 from kdlab.text.tokenizers import train_tokenizer
@@ -114,7 +116,7 @@ def test_the_teacher_s_translations_are_kept_under_all_that_they_depend_on(run, 
 
     def pseudo_targets(teacher, sources, search, file, *_, **__):
         files.append(file)
-        return SimpleNamespace(examples=[], seconds=0.0)
+        return SimpleNamespace(examples=[], seconds=0.0, left_out=0, dropped={})
 
     monkeypatch.setattr(experiment, "pseudo_targets", pseudo_targets)
     monkeypatch.setattr(experiment, "get_teacher", lambda *_: (run.teacher, run.tokenizer, {}))

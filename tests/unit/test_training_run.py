@@ -23,7 +23,7 @@ from kdlab.profiles import Recipe
 from kdlab.students import Architecture, new_model
 from kdlab.teachers import LiveTeacher
 from kdlab.text.batches import collate
-from kdlab.training import TrainingData, last_checkpoint, train
+from kdlab.training import TrainingData, last_checkpoint, make_schedule, train
 from tests.unit.small_text import small_text
 from tests.unit.test_training import distiller
 
@@ -113,6 +113,8 @@ def test_the_student_learns_from_the_training_examples_and_its_tokens_are_counte
     record = start(text, data, tmp_path, teacher=teacher)
     seen = [example_id for example_ids, _ in teacher.updates for example_id in example_ids]
     assert set(seen) <= set(range(50))
+    schedule = make_schedule(data.train, RECIPE, seed=0)
+    assert [example_ids for example_ids, _ in teacher.updates] == [schedule[update] for update in range(12)]
     assert len(teacher.updates) == record["updates"] == 12
     assert record["target_tokens"] == sum(tokens for _, tokens in teacher.updates)
     assert record["target_tokens"] == sum(len(data.train[example_id].target_ids) for example_id in seen)

@@ -1,0 +1,58 @@
+"""The text of an experiment: a folder, a data set of the hub, or sentences of the phrasebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kdlab.profiles import PhrasebookSizes, Profile
+from kdlab.settings import Settings
+from kdlab.text.parallel import Corpus, ParallelText, read_corpus
+from kdlab.text.phrasebook import Pair, Phrasebook
+
+DATA_SEED = 0
+
+
+@dataclass
+class Task:
+    """The text of an experiment, and what is known beyond it."""
+
+    corpus: Corpus
+    teacher_text: ParallelText
+    phrasebook: Phrasebook | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def load_task(settings: Settings, profile: Profile) -> Task:
+    """Read or draw the text."""
+    if settings.data == "phrasebook":
+        assert profile.phrasebook is not None  # every phrasebook profile has sizes
+        return phrasebook_task(profile.phrasebook)
+    corpus = read_corpus(settings.data, settings.pair)
+    if settings.pairs is not None:
+        corpus = corpus.head(settings.pairs)
+    return Task(corpus, corpus.train)
+
+
+def phrasebook_task(sizes: PhrasebookSizes) -> Task:
+    """Sentences of the grammar: pairs for the teacher, a few labelled ones, many sources without references.
+
+    No test or validation source stands in any text that is trained on. The teacher's pairs come as the grammar makes
+    them, some sources often: if all were different, a template with few sentences would be used up by the other
+    parts, and the teacher would never see it.
+    """
+    phrasebook = Phrasebook("small" if sizes.grammar == "small" else "full")
+    counts = [sizes.test, sizes.validation, sizes.labelled]
+    pairs = iter(phrasebook.sample(sum(counts), DATA_SEED))
+    test, validation, labelled = (_as_text([next(pairs) for _ in range(count)]) for count in counts)
+    held_out = [*test.sources, *validation.sources]
+    unlabelled = phrasebook.sample(sizes.unlabelled, DATA_SEED + 1, exclude=[*held_out, *labelled.sources])
+    teacher = phrasebook.sample(sizes.teacher, DATA_SEED + 2, exclude=held_out, repeats=True)
+    corpus = Corpus(
+        "phrasebook", ("en", "de"), labelled, validation, {"test": test}, _as_text(unlabelled).sources
+    )
+    return Task(corpus, _as_text(teacher), phrasebook)
+
+
+def _as_text(pairs: Sequence[Pair]) -> ParallelText:
+    return ParallelText([pair.source for pair in pairs], [pair.target for pair in pairs])
