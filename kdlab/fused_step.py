@@ -1,4 +1,9 @@
-"""Whether a training step's loss is made from hidden states, and that loss."""
+"""Whether a training step's loss is made from hidden states, and that loss.
+
+By itself the Distiller does so wherever it can: there is no size below which it does not pay. On one core of a CPU a
+whole step took 0.85 to 0.99 of the time of the step from logits and 0.17 to 0.79 of its memory, for vocabularies of
+1,200 to 32,000 and batches of 4 and 75 sentences (results/fused_step.json; not measured on a GPU).
+"""
 
 from __future__ import annotations
 
@@ -39,9 +44,8 @@ class FusedStep:
             raise ValueError("student: got one with forward hooks, expected none: they would see no logits")
         theirs, was_training = teacher.linear_head(), student.training
         try:
-            head = LinearHead.of(
-                student.train()
-            )  # in eval mode a dropout before the last layer would not show
+            # In eval mode a dropout before the last layer would not show.
+            head = LinearHead.of(student.train())
         finally:
             student.train(was_training)
         if head.vocabulary != theirs.vocabulary and loss.options.get("vocabulary", "same") == "same":

@@ -52,6 +52,7 @@ def both_ways(student, teacher, folder, loss=None, **options):
     results = []
     for fused in (False, True):
         trainer = distiller(student, folder, teacher=teacher, loss=loss, fused=fused)
+        assert (trainer.fused_step is not None) == fused
         value = trainer.compute_loss(student, batch_for(student), **options)
         value.backward()
         results.append((value.detach(), gradients(student)))
