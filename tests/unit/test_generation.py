@@ -63,6 +63,15 @@ def test_the_beam_is_as_wide_as_it_says(model, text):
     assert beams[0] != beams[1] != beams[2]
 
 
+def test_each_translation_of_a_batch_ends_at_its_own_eos(model):
+    """The batch's padding after it is none of the translation's; without one, it goes to the limit."""
+    model.final_logits_bias[0, EOS] = 3.0
+    drawn = search_batch(model, [[5, 6, 1]] * 60, Search(sample=True))
+    limit = 2 * 3 + 10
+    assert all((ids.index(EOS) if EOS in ids else limit) + (EOS in ids) == len(ids) for ids in drawn)
+    assert len({len(ids) for ids in drawn}) > 5
+
+
 def test_no_dropout_while_it_translates(model, text):
     sources = [example.source_ids for example in text.examples[:5]]
     still = search_batch(model.eval(), sources, Search())
