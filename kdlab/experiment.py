@@ -59,7 +59,7 @@ class Experiment:
         self.level = self.profile.level
         self.on_policy = on_policy(self.profile)
         self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
-        self.task = load_task(settings, self.profile)
+        self.task = load_task(settings, self.profile.phrasebook)
         self.made: dict[str, dict[str, Any]] = {}  # what became of the teacher's translations
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

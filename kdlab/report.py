@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kdlab.plots import quality_against_size, validation_curves
+from kdlab.training import lowest_losses
 
 TITLES = {
     "teacher": "teacher",
@@ -89,10 +90,7 @@ def target_lines(report: Mapping[str, Any]) -> list[str]:
 
 def plateau_line(report: Mapping[str, Any]) -> str:
     """Whether the student alone was trained to its end: how much its validation loss still fell."""
-    curve = report["baseline"]["training"]["validation_curve"]
-    last = curve[-1][0]
-    early = min((loss for update, loss in curve if update <= 0.8 * last), default=curve[0][1])
-    lowest = min(loss for _, loss in curve)
+    early, lowest = lowest_losses(report["baseline"]["training"]["validation_curve"])
     return (
         f"student alone: lowest validation loss {lowest:.3f}, {1 - lowest / early:.1%} below the lowest of the first "
         "four fifths of its updates"

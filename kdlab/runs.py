@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from kdlab.files import cache_folder, fingerprint, read_json
 from kdlab.generation import Search, search_batch
 from kdlab.losses import DistillationLoss
 from kdlab.profiles import PhrasebookSizes
-from kdlab.task import Task, phrasebook_task
+from kdlab.settings import Settings
+from kdlab.task import Task, load_task
 from kdlab.teachers import LiveTeacher
 from kdlab.text.batches import Example
-from kdlab.text.parallel import read_corpus
 from kdlab.text.tokenizers import load_tokenizer
-from kdlab.training import RECORD
+from kdlab.training import RECORD, lowest_losses
 
 SENTENCES = 64  # of the validation data
 
@@ -66,15 +65,13 @@ def check_curve(curve: Sequence[Sequence[float]]) -> Finding:
     >>> check_curve([(10, 5.0), (20, 4.0), (30, 3.0), (40, 2.0), (50, 1.0)]).cause
     'undertrained'
     """
-    last = curve[-1][0]
-    lowest = min(loss for _, loss in curve)
-    early = min((loss for update, loss in curve if update <= 0.8 * last), default=curve[0][1])
+    early, lowest = lowest_losses(curve)
     evidence = {
         "first_validation_loss": curve[0][1],
         "lowest": lowest,
         "lowest_of_the_first_four_fifths": early,
         "last": curve[-1][1],
-        "updates": last,
+        "updates": curve[-1][0],
     }
     # A loss that is NaN compares as false with everything.
     if not curve[-1][1] <= max(curve[0][1], 2 * lowest):
@@ -137,16 +134,10 @@ def _loss(report: Mapping[str, Any]) -> DistillationLoss:
 
 def _task(report: Mapping[str, Any]) -> Task:
     """The run's text, made or read again, and found to be the same."""
-    settings = report["settings"]
-    if settings["data"] == "phrasebook":
-        sizes = report["profile"]["phrasebook"]
-        task = phrasebook_task(PhrasebookSizes(**{f.name: sizes[f.name] for f in fields(PhrasebookSizes)}))
-    else:
-        corpus = read_corpus(settings["data"], settings["pair"])
-        corpus = corpus if settings["pairs"] is None else corpus.head(settings["pairs"])
-        task = Task(corpus, corpus.train)
+    settings, sizes = Settings(**report["settings"]), report["profile"]["phrasebook"]
+    task = load_task(settings, sizes and PhrasebookSizes(**sizes))
     if task.corpus.fingerprint() != report["data"]["fingerprint"]:
-        raise ValueError(f"the data of {settings['data']!r} are no longer those of the run")
+        raise ValueError(f"the data of {settings.data!r} are no longer those of the run")
     return task
 
 

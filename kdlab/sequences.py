@@ -237,8 +237,11 @@ def _translate(
                 record = {"seconds": round(spent, 3), "targets": [[i, found] for i, found in scored.items()]}
                 lines.write(json.dumps(record) + "\n")
                 lines.flush()
-        processes.wait_for_all()
-        done, seconds = _read_parts(file, header, own)
+                done |= _candidates(record)
+                seconds += spent
+        if share[1] > 1:
+            processes.wait_for_all()
+            done, seconds = _read_parts(file, header, own)
     return done, seconds
 
 

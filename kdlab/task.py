@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kdlab.profiles import PhrasebookSizes, Profile
+from kdlab.profiles import PhrasebookSizes
 from kdlab.settings import Settings
 from kdlab.text.parallel import Corpus, ParallelText, read_corpus
 from kdlab.text.phrasebook import Pair, Phrasebook
@@ -23,11 +23,11 @@ class Task:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def load_task(settings: Settings, profile: Profile) -> Task:
+def load_task(settings: Settings, sizes: PhrasebookSizes | None) -> Task:
     """Read or draw the text."""
     if settings.data == "phrasebook":
-        assert profile.phrasebook is not None  # every phrasebook profile has sizes
-        return phrasebook_task(profile.phrasebook)
+        assert sizes is not None  # every phrasebook profile has them
+        return phrasebook_task(sizes)
     corpus = read_corpus(settings.data, settings.pair)
     if settings.pairs is not None:
         corpus = corpus.head(settings.pairs)

@@ -117,6 +117,17 @@ def finished(folder: Path) -> dict[str, Any] | None:
     return read_json(folder / RECORD)
 
 
+def lowest_losses(curve: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The lowest validation loss of the first four fifths of the updates, and of them all.
+
+    >>> lowest_losses([(10, 3.0), (80, 2.0), (100, 1.5)])
+    (2.0, 1.5)
+    """
+    last = curve[-1][0]
+    early = min((loss for update, loss in curve if update <= 0.8 * last), default=curve[0][1])
+    return early, min(loss for _, loss in curve)
+
+
 def make_schedule(lengths: Sequence[tuple[int, int]], recipe: Recipe, seed: int) -> BatchSchedule:
     """All batches of the run. `lengths`: of the training examples, as `lengths_for` gives them."""
     return BatchSchedule(

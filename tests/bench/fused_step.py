@@ -24,7 +24,7 @@ from kdlab.profiles import PROFILES
 from kdlab.students import new_model
 from kdlab.teachers import LiveTeacher
 from tests.bench.fused_memory import memory_in_use, peak_memory
-from tests.bench.step_cost import StubTokenizer
+from tests.bench.steps import StubTokenizer, random_batch
 
 # Profile, entries of the vocabulary, sentences in a batch.
 CASES = [
@@ -66,17 +66,7 @@ def _here(which: str, profile: str, vocabulary: int, rows: int, rounds: int) -> 
     sizes = PROFILES[profile, "cpu"]
     tokenizer: Any = StubTokenizer(vocabulary)
     teacher = LiveTeacher(new_model(sizes.teacher, tokenizer, 1))
-    source, target = 18, 20
-    input_ids = torch.randint(3, vocabulary, (rows, source))
-    labels = torch.randint(3, vocabulary, (rows, target))
-    decoder_input_ids = labels.roll(1, dims=1)
-    lengths = torch.randint(target * 2 // 3, target + 1, (rows, 1))
-    batch = {
-        "input_ids": input_ids,
-        "attention_mask": torch.ones_like(input_ids),
-        "decoder_input_ids": decoder_input_ids,
-        "labels": labels.masked_fill(torch.arange(target) >= lengths, -100),
-    }
+    batch = random_batch(vocabulary, rows, 18, 20, torch.device("cpu"))
     steps = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("logits", "fused") if which == "both" else (which,):

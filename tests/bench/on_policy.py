@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +22,7 @@ from kdlab.profiles import PROFILES
 from kdlab.students import new_model
 from kdlab.teachers import LiveTeacher
 from kdlab.text.batches import Example, collate
-from tests.bench.step_cost import StubTokenizer
+from tests.bench.steps import StubTokenizer, in_turn
 
 
 def measure(rounds: int = 31) -> dict[str, Any]:
@@ -86,15 +85,7 @@ def _measure(parts: int, rounds: int, rows: int, source: int, target: int) -> di
         "sampling": lambda: on_policy.replace(student, batches, seed=0, update=0),
         "distillation_step": lambda: train(samples, tokens),
     }
-    times: dict[str, list[float]] = {name: [] for name in timed}
-    for number in range(rounds + 3):
-        for name, part in timed.items():
-            start = time.perf_counter()
-            part()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if number >= 3:  # the first rounds warm up
-                times[name].append(1e3 * (time.perf_counter() - start))
+    times = in_turn(timed, rounds, device)
     columns = list(zip(*times.values(), strict=True))
     return {
         **{f"{name}_ms": round(statistics.median(values), 1) for name, values in times.items()},

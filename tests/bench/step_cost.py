@@ -11,7 +11,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,18 +22,7 @@ from kdlab.allocator import keep_memory
 from kdlab.profiles import PROFILES
 from kdlab.students import new_model
 from kdlab.teachers import LiveTeacher
-
-
-class StubTokenizer:
-    """As much of one as a model's configuration asks for."""
-
-    pad_token_id, eos_token_id = 0, 1
-
-    def __init__(self, size: int):
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
+from tests.bench.steps import StubTokenizer, in_turn, random_batch
 
 
 def measure(processes: int = 5) -> dict[str, Any]:
@@ -61,16 +49,9 @@ def measure_here(rounds: int = 31, rows: int = 75, source: int = 18, target: int
     student = new_model(profile.student, tokenizer, 0).to(device).train()
     teacher = LiveTeacher(new_model(profile.teacher, tokenizer, 1).to(device))
     optimizer = torch.optim.AdamW(student.parameters())
-    input_ids = torch.randint(3, profile.vocabulary, (rows, source), device=device)
-    labels = torch.randint(3, profile.vocabulary, (rows, target), device=device)
-    inputs = {
-        "input_ids": input_ids,
-        "attention_mask": torch.ones_like(input_ids),
-        "decoder_input_ids": labels.roll(1, dims=1),
-    }
-    lengths = torch.randint(target * 2 // 3, target + 1, (rows, 1), device=device)  # a sixth is padding
-    labels = labels.masked_fill(torch.arange(target, device=device) >= lengths, -100)
-    batch = {**inputs, "labels": labels}
+    batch = random_batch(profile.vocabulary, rows, source, target, device)
+    labels = batch["labels"]
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
 
     def step(loss: Callable[[torch.Tensor], torch.Tensor]) -> None:
         optimizer.zero_grad()
@@ -92,15 +73,7 @@ def measure_here(rounds: int = 31, rows: int = 75, source: int = 18, target: int
         "teacher_forward": teacher_forward,
         "distillation_step": distillation_step,
     }
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for round_number in range(rounds + 3):
-        for name, part in parts.items():
-            start = time.perf_counter()
-            part()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if round_number >= 3:  # the first rounds warm up
-                times[name].append(1e3 * (time.perf_counter() - start))
+    times = in_turn(parts, rounds, device)
     ratios = [
         both / (alone + forward)
         for alone, forward, both in zip(*(times[name] for name in parts), strict=True)

@@ -84,7 +84,7 @@ def _prepare(
         )
     profile = PROFILES["phrasebook", "ci"]
     profile = replace(profile, teacher_recipe=replace(profile.teacher_recipe, updates=300, evaluations=1))
-    task = load_task(Settings(), profile)
+    task = load_task(Settings(), profile.phrasebook)
     train_teacher(profile, task, folder / "teacher")
     tokenizer = load_tokenizer(str(folder / "teacher"))
     text = replace(

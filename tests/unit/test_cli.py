@@ -153,21 +153,16 @@ def test_import_of_kdlab_loads_nothing_of_the_training_part():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_a_copied_student_on_its_own_samples(run, monkeypatch):
+def distill_beside(run, monkeypatch, name, *flags):
+    """Another run on the text of `run`, with its teacher, in a folder of its own."""
     monkeypatch.setenv("KDLAB_CACHE", str(run / "cache"))
-    arguments = [
-        "distill",
-        "--data",
-        str(run),
-        "--profile",
-        "ci",
-        "--out",
-        str(run / "copied"),
-        "--updates",
-        "30",
-    ]
+    given = ["--data", str(run), "--profile", "ci", "--out", str(run / name), "--updates", "30"]
+    assert main(["distill", *given, *flags]) == 0
+
+
+def test_a_copied_student_on_its_own_samples(run, monkeypatch):
     flags = ["--level", "word", "--divergence", "generalized_jsd", "--beta", "0.1", "--lmbda", "1"]
-    assert main([*arguments, *flags, "--init", "copied"]) == 0
+    distill_beside(run, monkeypatch, "copied", *flags, "--init", "copied")
     report = json.loads((run / "copied" / "report.json").read_text())
     sizes = {name: report[name]["parameters"] for name in ("teacher", "baseline", "distilled")}
     assert sizes["baseline"] == sizes["distilled"] < sizes["teacher"]
@@ -186,19 +181,8 @@ def test_a_copied_student_on_its_own_samples(run, monkeypatch):
 
 
 def test_the_nearest_of_several_candidates(run, monkeypatch):
-    monkeypatch.setenv("KDLAB_CACHE", str(run / "cache"))
-    arguments = [
-        "distill",
-        "--data",
-        str(run),
-        "--profile",
-        "ci",
-        "--out",
-        str(run / "nearest"),
-        "--updates",
-        "30",
-    ]
-    assert main([*arguments, "--level", "sequence", "--candidates", "3", "--targets", "nearest"]) == 0
+    flags = ["--level", "sequence", "--candidates", "3", "--targets", "nearest"]
+    distill_beside(run, monkeypatch, "nearest", *flags)
     report = json.loads((run / "nearest" / "report.json").read_text())
     made = report["pseudo_targets"]
     assert set(made) == {"train", "validation", "unlabelled"}

@@ -18,6 +18,7 @@ from kdlab.losses import DistillationLoss
 from kdlab.teachers import EnsembleTeacher, LiveTeacher
 from kdlab.text.causal import collate_for
 from tests.unit.tiny_models import EXAMPLES, VOCABULARY, decoder_only, distiller, encoder_decoder
+from tests.unit.two_processes import TWO_PROCESSES
 
 # (how to make it, its scale, its cap): a bias or none, tied or not, a scale that multiplies or divides.
 HEADS = {
@@ -354,10 +355,9 @@ def test_two_processes_make_the_update_of_one(tmp_path):
     script.write_text(RUN)
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": root}
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     states = []
     for name, processes in (("logits", 1), ("logits", 2), ("fused", 1), ("fused", 2)):
-        command = [sys.executable, *(launch if processes == 2 else []), str(script), name, str(tmp_path)]
+        command = [*(TWO_PROCESSES if processes == 2 else [sys.executable]), str(script), name, str(tmp_path)]
         subprocess.run([*command, str(processes)], check=True, capture_output=True, env=environment)
         states.append(torch.load(tmp_path / f"{name}{processes}.pt"))
     for other in states[1:]:

@@ -152,7 +152,7 @@ def test_a_teacher_is_found_again_only_for_the_same_text_sizes_and_training(monk
 
     monkeypatch.setattr(experiment, "train_teacher", train_teacher)
     settings = Settings(profile="ci")
-    task = load_task(replace(settings, data="phrasebook"), PROFILE)
+    task = load_task(replace(settings, data="phrasebook"), PROFILE.phrasebook)
     text, validation = task.teacher_text, task.corpus.validation
     fewer = replace(task.corpus, validation=ParallelText(validation.sources[:3], validation.targets[:3]))
     other = ParallelText([*text.sources[:-1], "Hello!"], text.targets)
@@ -180,7 +180,7 @@ def test_a_teacher_is_found_again_only_for_the_same_text_sizes_and_training(monk
 def test_the_teacher_learns_to_translate_the_source_into_the_target(monkeypatch, tmp_path):
     given = []
     monkeypatch.setattr(experiment, "train", lambda *arguments, **options: given.append((arguments, options)))
-    task = load_task(Settings(), PROFILE)
+    task = load_task(Settings(), PROFILE.phrasebook)
     train_teacher(PROFILE, task, tmp_path)
     ((model, tokenizer, data, recipe, folder), options) = given[0]
     for examples, text in ((data.train, task.teacher_text), (data.validation, task.corpus.validation)):

@@ -15,7 +15,7 @@ from kdlab.on_policy import OnPolicy
 from kdlab.students import Architecture, new_model
 from kdlab.teachers import CachedTeacher, LiveTeacher
 from kdlab.text.batches import Example, collate
-from tests.bench.step_cost import StubTokenizer
+from tests.bench.steps import StubTokenizer
 from tests.unit.reference import DEFAULTS, label
 from tests.unit.test_training import distiller
 

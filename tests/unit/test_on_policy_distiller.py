@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +19,7 @@ from kdlab.teachers import CachedTeacher, EnsembleTeacher, LiveTeacher, Phrasebo
 from kdlab.text.batches import Example
 from tests.unit.test_on_policy import EOS, LIVELY, batch_of, data, model_of, rows_of
 from tests.unit.test_training import distiller
+from tests.unit.two_processes import TWO_PROCESSES
 
 
 def test_an_update_divides_by_its_sampled_tokens_and_takes_one_call_of_generate(tmp_path, monkeypatch):
@@ -124,7 +124,7 @@ def test_a_decoder_only_model_is_refused(tmp_path):
         OnPolicy().check(model, lambda batch: None, DistillationLoss())
 
 
-TWO_PROCESSES = """
+SAMPLE = """
 import json, sys, torch
 from tests.unit import test_on_policy_distiller as t
 examples = t.data([6, 9, 4, 12, 7, 5, 3, 8])
@@ -150,12 +150,13 @@ with open({folder!r} + "/" + str(rank) + ".json", "w") as file:
 @pytest.mark.slow
 def test_two_processes_sample_at_the_same_updates_and_count_all_their_tokens(tmp_path):
     script = tmp_path / "run.py"
-    script.write_text(TWO_PROCESSES.format(folder=str(tmp_path)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script.write_text(SAMPLE.format(folder=str(tmp_path)))
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": root}
     # Where the two do not decide alike, they wait for each other.
-    subprocess.run([*command, str(script)], check=True, capture_output=True, env=environment, timeout=300)
+    subprocess.run(
+        [*TWO_PROCESSES, str(script)], check=True, capture_output=True, env=environment, timeout=300
+    )
     (one, first, weights), (other, second, same) = (
         json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)
     )

@@ -19,9 +19,9 @@ from kdlab.students import Architecture, new_model
 from kdlab.text.batches import BatchSchedule
 from kdlab.training import TrainingData, _Collator, _Shares
 from tests.unit.small_text import small_text
+from tests.unit.two_processes import TWO_PROCESSES
 
 ROOT = Path(__file__).resolve().parents[2]
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -73,7 +73,7 @@ RECIPE = Recipe(updates=12, tokens_per_batch=150, learning_rate=1e-2, warmup=2, 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     records, weights = [], []
-    for name, launcher in (("one", [sys.executable]), ("two", TWO)):
+    for name, launcher in (("one", [sys.executable]), ("two", TWO_PROCESSES)):
         script = tmp_path / f"{name}.py"
         script.write_text(TRAIN.format(root=str(ROOT), folder=str(tmp_path / name)))
         shown = subprocess.run(
@@ -108,7 +108,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_kdlab_distill_runs_in_two_processes_unchanged(folder, launcher):
     environment = ENVIRONMENT | {"KDLAB_CACHE": str(folder / "cache")}
-    command = TWO
+    command = TWO_PROCESSES
     if launcher == "accelerate":
         command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     shown = subprocess.run(
@@ -124,7 +124,7 @@ def test_kdlab_distill_runs_in_two_processes_unchanged(folder, launcher):
 def test_a_killed_process_ends_the_others_and_resume_goes_on(folder):
     environment = ENVIRONMENT | {"KDLAB_CACHE": str(folder / "cache")}
     running = subprocess.Popen(
-        [*TWO, *distill(folder)], stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+        [*TWO_PROCESSES, *distill(folder)], stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
     )
     checkpoints = folder / "out" / "baseline" / "checkpoints"
     while not any(checkpoints.glob("checkpoint-*/trainer_state.json")):
@@ -136,7 +136,7 @@ def test_a_killed_process_ends_the_others_and_resume_goes_on(folder):
     assert running.returncode != 0
     assert "SIGKILL" in told or "another process of this run has ended" in told
     shown = subprocess.run(
-        [*TWO, *distill(folder, "--resume")],
+        [*TWO_PROCESSES, *distill(folder, "--resume")],
         capture_output=True,
         text=True,
         env=environment,

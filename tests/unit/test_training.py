@@ -27,6 +27,8 @@ from kdlab.text.batches import Example, collate
 from kdlab.text.tokenizers import encode_sources, encode_targets
 from kdlab.training import TrainingData, train
 from tests.unit.small_text import small_text
+from tests.unit.tiny_models import plain_descent
+from tests.unit.two_processes import TWO_PROCESSES
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Architecture(d_model=16, encoder_layers=1, decoder_layers=1, ffn=32, heads=2, dropout=0.1)
@@ -117,28 +119,9 @@ def test_phrasebook_teacher_refuses_an_impossible_prefix(phrasebook, tokenizer, 
 def distiller(
     model, examples, folder, accumulation=1, teacher=None, batches=None, updates=1, bf16=False, **options
 ):
-    from transformers import Seq2SeqTrainingArguments
-
     from kdlab.distiller import Distiller
 
-    args = Seq2SeqTrainingArguments(
-        output_dir=str(folder),
-        max_steps=updates,
-        per_device_train_batch_size=1,
-        per_device_eval_batch_size=1,
-        gradient_accumulation_steps=accumulation,
-        train_sampling_strategy="sequential",
-        remove_unused_columns=False,
-        learning_rate=0.5,
-        lr_scheduler_type="constant",
-        optim="sgd",
-        max_grad_norm=0.0,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        bf16=bf16,
-    )
+    args = plain_descent(folder, accumulation, max_steps=updates, learning_rate=0.5, bf16=bf16)
 
     def pad(items):
         return collate([examples[i] for i in items[0]], pad_token_id=0, decoder_start_token_id=0)
@@ -288,15 +271,7 @@ def test_two_processes_evaluate_as_one(tmp_path):
     script = tmp_path / "evaluate.py"
     script.write_text(EVALUATE.format(root=str(ROOT), folder=str(tmp_path)))
     alone = [sys.executable, str(script)]
-    both = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(script),
-    ]
+    both = [*TWO_PROCESSES, str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     found = [
         subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.split()

@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +25,7 @@ from kdlab.text.batches import collate, example_lengths
 from kdlab.training import TrainingData, last_checkpoint, make_schedule, train
 from tests.unit.small_text import small_text
 from tests.unit.test_training import distiller
+from tests.unit.two_processes import TWO_PROCESSES
 
 ROOT = Path(__file__).resolve().parents[2]
 STILL = Architecture(d_model=16, encoder_layers=1, decoder_layers=1, ffn=32, heads=2, dropout=0.0)
@@ -276,15 +276,7 @@ def test_two_processes_take_the_update_of_one_on_all_their_tokens(text, tmp_path
     """One has 3 sentences and the other 17: each token weighs the same all the same."""
     script = tmp_path / "update.py"
     script.write_text(UPDATE.format(root=str(ROOT), folder=str(tmp_path), with_teacher=with_teacher))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(script),
-    ]
+    command = [*TWO_PROCESSES, str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     subprocess.run(command, check=True, capture_output=True, env=environment)
     model = new_model(STILL, text.tokenizer, 0)

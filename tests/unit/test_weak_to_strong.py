@@ -13,7 +13,7 @@ from kdlab.students import Architecture, count_parameters
 from kdlab.teachers import LiveTeacher
 from kdlab.training import TrainingData, train
 from kdlab.weak_to_strong import ConfidenceLoss
-from tests.bench.step_cost import StubTokenizer
+from tests.bench.steps import StubTokenizer
 from tests.unit.reference import random_logits
 from tests.unit.test_on_policy import EOS, data, model_of
 from tests.unit.test_training import distiller

@@ -79,22 +79,17 @@ def _sharp(kind, config, seed):
     return model.eval()
 
 
-def distiller(model, folder, *, examples=EXAMPLES, batches=None, accumulation=1, args=None, **options):
-    """A Distiller that takes one step of plain gradient descent an update: weights show the gradient."""
+def plain_descent(folder, accumulation=1, **options):
+    """Arguments of a training without momentum, clipping, schedule or files; one update unless told otherwise."""
     from transformers import Seq2SeqTrainingArguments
 
-    from kdlab.distiller import Distiller
-    from kdlab.text.causal import collate_for
-
-    arguments = Seq2SeqTrainingArguments(
+    return Seq2SeqTrainingArguments(
         output_dir=str(folder),
-        max_steps=1,
         per_device_train_batch_size=1,
         per_device_eval_batch_size=1,
         gradient_accumulation_steps=accumulation,
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
-        learning_rate=0.1,
         lr_scheduler_type="constant",
         optim="sgd",
         max_grad_norm=0.0,
@@ -102,8 +97,16 @@ def distiller(model, folder, *, examples=EXAMPLES, batches=None, accumulation=1,
         save_strategy="no",
         disable_tqdm=True,
         use_cpu=True,
-        **(args or {}),
+        **{"max_steps": 1, **options},
     )
+
+
+def distiller(model, folder, *, examples=EXAMPLES, batches=None, accumulation=1, args=None, **options):
+    """A Distiller that takes one step of plain gradient descent an update: weights show the gradient."""
+    from kdlab.distiller import Distiller
+    from kdlab.text.causal import collate_for
+
+    arguments = plain_descent(folder, accumulation, learning_rate=0.1, **(args or {}))
 
     def pad(items):
         return collate_for(model.config, [examples[i] for i in items[0]], example_ids=items[0])
