@@ -1,8 +1,10 @@
 """A training step with the live teacher against the student's cross-entropy step and one teacher forward.
 
-The sizes are those of the `cpu` profile for real text, a sixth of the target tokens padding. All three are timed in
-turn, round after round, so that a machine that slows down slows all of them; and in several processes, with freed
-memory kept (as `kdlab distill` does, see kdlab/allocator.py) and given back to the system (as Python does).
+The sizes are those of the `cpu` profile for real text, a sixth of the target tokens padding. The distillation step is
+measured both ways: from hidden states, as the Distiller makes it here, and from logits, as it does where a model has no
+linear head. All are timed in turn, round after round, so that a machine that slows down slows all of them; and in
+several processes, with freed memory kept (as `kdlab distill` does, see kdlab/allocator.py) and given back to the system
+(as Python does).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from torch.nn import functional
 
 import kdlab
 from kdlab.allocator import keep_memory
+from kdlab.fused_step import FusedStep
 from kdlab.profiles import PROFILES
 from kdlab.students import new_model
 from kdlab.teachers import LiveTeacher
@@ -35,7 +38,10 @@ def measure(processes: int = 5) -> dict[str, Any]:
             found.append(json.loads(output))
     return {
         name: {key: round(statistics.median(run[key] for run in found), 3) for key in found[0]}
-        | {"ratios": sorted(run["ratio"] for run in found)}
+        | {
+            "ratios": sorted(run["ratio"] for run in found),
+            "ratios_from_logits": sorted(run["ratio_from_logits"] for run in found),
+        }
         for name, found in runs.items()
     }
 
@@ -53,33 +59,47 @@ def measure_here(rounds: int = 31, rows: int = 75, source: int = 18, target: int
     labels = batch["labels"]
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
 
-    def step(loss: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    from_hidden_states = FusedStep.of(student, teacher, kdlab.DistillationLoss())
+
+    def logits() -> torch.Tensor:
+        return student(**inputs, use_cache=False).logits
+
+    def step(loss: Callable[[], torch.Tensor]) -> None:
         optimizer.zero_grad()
-        loss(student(**inputs, use_cache=False).logits).backward()
+        loss().backward()
         optimizer.step()
 
-    def cross_entropy_step() -> None:
-        step(lambda logits: functional.cross_entropy(logits.flatten(0, 1), labels.flatten()))
+    def cross_entropy() -> torch.Tensor:
+        return functional.cross_entropy(logits().flatten(0, 1), labels.flatten())
 
-    def distillation_step() -> None:
+    def distillation_loss() -> torch.Tensor:
+        target = teacher.hidden_logits(batch)
+        return from_hidden_states.loss(from_hidden_states.student(student, batch), target, batch, None)
+
+    def distillation_loss_from_logits() -> torch.Tensor:
         target = teacher(batch)
-        step(lambda logits: kdlab.forward_kl(logits, target, labels, overwrite_teacher=True))
+        return kdlab.forward_kl(logits(), target, labels, overwrite_teacher=True)
 
-    def teacher_forward() -> None:
-        teacher(batch)
+    times = in_turn(
+        {
+            "cross_entropy_step": lambda: step(cross_entropy),
+            "teacher_forward": lambda: teacher(batch),
+            "distillation_step": lambda: step(distillation_loss),
+            "distillation_step_from_logits": lambda: step(distillation_loss_from_logits),
+        },
+        rounds,
+        device,
+    )
 
-    parts = {
-        "cross_entropy_step": cross_entropy_step,
-        "teacher_forward": teacher_forward,
-        "distillation_step": distillation_step,
-    }
-    times = in_turn(parts, rounds, device)
-    ratios = [
-        both / (alone + forward)
-        for alone, forward, both in zip(*(times[name] for name in parts), strict=True)
-    ]
+    def ratio(name: str) -> float:
+        rows = zip(times["cross_entropy_step"], times["teacher_forward"], times[name], strict=True)
+        return round(statistics.median(both / (alone + forward) for alone, forward, both in rows), 3)
+
     medians = {f"{name}_ms": round(statistics.median(values), 1) for name, values in times.items()}
-    return medians | {"ratio": round(statistics.median(ratios), 3)}
+    return medians | {
+        "ratio": ratio("distillation_step"),
+        "ratio_from_logits": ratio("distillation_step_from_logits"),
+    }
 
 
 if __name__ == "__main__":
