@@ -88,7 +88,8 @@ def test_every_figure_is_of_its_own_model(run, monkeypatch):
         assert (found["kl_to_teacher"] == 0) == (name == "teacher")
         assert found["agreement"] == distance["agreement"]
         assert found["kl_to_truth"] == pytest.approx(kl_to_truth(model, truth, test.sources))
-        assert found["mode_coverage"] == pytest.approx(mode_coverage(model, truth, test.sources))
+        covered = mode_coverage(model, truth, test.sources)  # untrained: next to nothing, of each another
+        assert found["mode_coverage"] == pytest.approx(covered, rel=1e-4, abs=0)
         measured = calibration(model, examples)
         assert found["calibration"]["error"] == pytest.approx(measured["error"])
         assert found["calibration"]["bins"] == [pytest.approx(bin) for bin in measured["bins"]]
