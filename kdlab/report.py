@@ -162,7 +162,7 @@ def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _explained(report: Mapping[str, Any]) -> str:
-    """What the figures are that have no name everybody knows."""
+    """One paragraph on the figures whose heads do not explain them."""
     heads = [*quality_table(report)[0], *cost_table(report)[0]]
     words = {
         "KL to teacher": "KL is in nats a token.",
