@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -116,12 +115,6 @@ def test_a_teacher_that_knows_the_data_alone_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"^ce_weight: got 0\.2"):
         make(LiveTeacher(model_of(seed=1)), loss=DistillationLoss(ce_weight=0.2))
     make(cached, on_policy=OnPolicy(lmbda=0.0))  # which never samples
-
-
-def test_a_decoder_only_model_is_refused(tmp_path):
-    model = SimpleNamespace(config=SimpleNamespace(is_encoder_decoder=False))
-    with pytest.raises(ValueError, match=r"^model: got a SimpleNamespace, expected an encoder-decoder"):
-        OnPolicy().check(model, lambda batch: None, DistillationLoss())
 
 
 SAMPLE = """
