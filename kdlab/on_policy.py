@@ -170,14 +170,16 @@ def with_targets(
 
 
 def _check_teacher(teacher: Teacher) -> None:
-    """Refuse a teacher, or a member of an ensemble, that can only score the data's targets."""
+    """Refuse a teacher, a member of an ensemble or what another asks, that can only score the data's targets."""
     for kind, reason in _DATA_ONLY.items():
         if isinstance(teacher, kind):
             raise ValueError(
                 f"teacher: got a {kind.__name__}, expected one that scores any target with on_policy: {reason}"
             )
-    for member in getattr(teacher, "members", ()):
-        _check_teacher(member)
+    asked = [getattr(teacher, "teacher", None), *getattr(teacher, "members", ())]
+    for member in asked:
+        if member is not None:
+            _check_teacher(member)
 
 
 def _random(seed: int, update: int, use: int) -> np.random.Generator:

@@ -14,6 +14,7 @@ import torch
 import kdlab
 from kdlab.losses import DistillationLoss
 from kdlab.on_policy import OnPolicy
+from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.teachers import CachedTeacher, EnsembleTeacher, LiveTeacher, PhrasebookTeacher
 from kdlab.text.batches import Example
 from tests.unit.test_on_policy import EOS, LIVELY, batch_of, data, model_of, rows_of
@@ -110,6 +111,8 @@ def test_a_teacher_that_knows_the_data_alone_is_refused(tmp_path):
         make(truth)
     with pytest.raises(ValueError, match=r"^teacher: got a PhrasebookTeacher"):
         make(EnsembleTeacher([LiveTeacher(model_of(seed=1)), truth]))
+    with pytest.raises(ValueError, match=r"^teacher: got a PhrasebookTeacher"):
+        make(SmoothedTeacher(truth, 0.1))
     with pytest.raises(ValueError, match=r"^teacher: got None"):
         make(None)
     with pytest.raises(ValueError, match=r"^ce_weight: got 0\.2"):
