@@ -25,6 +25,7 @@ from transformers import GenerationConfig
 from kdlab import DistillationLoss, distillation_loss, forward_kl, generalized_jsd, reverse_kl
 from kdlab.model_io import target_labels, target_logits
 from kdlab.on_policy import OnPolicy
+from kdlab.teachers import LiveTeacher
 from kdlab.text.causal import collate_causal, pad_prompts
 from tests.unit.reference import random_logits, value_and_gradient
 from tests.unit.tiny_models import EXAMPLES, decoder_only
@@ -93,12 +94,13 @@ def test_trl_on_the_student_s_own_completions(beta) -> None:
     assert ours == theirs
     assert len({len(row) for row in ours}) > 1  # some reached eos
     loss = generalized_jsd(
-        *(target_logits(model, made) for model in (student, teacher)), target_labels(made), beta=beta
+        target_logits(student, made), LiveTeacher(teacher)(made), target_labels(made), beta=beta
     )
     trainer = SimpleNamespace(
         teacher_model=teacher, beta=beta, generalized_jsd_loss=GKDTrainer.generalized_jsd_loss
     )
-    torch.testing.assert_close(loss, GKDTrainer.compute_loss(trainer, student, given), rtol=1e-9, atol=0)
+    # Rotations by another position are rounded otherwise, in float32.
+    torch.testing.assert_close(loss, GKDTrainer.compute_loss(trainer, student, given), rtol=1e-6, atol=0)
 
 
 def test_trl_keeps_the_vocabulary_where_we_sum_it() -> None:
