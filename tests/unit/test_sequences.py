@@ -41,7 +41,7 @@ class Toy(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
         self.config = SimpleNamespace(
-            pad_token_id=PAD, decoder_start_token_id=PAD, max_position_embeddings=512
+            is_encoder_decoder=True, pad_token_id=PAD, decoder_start_token_id=PAD, max_position_embeddings=512
         )
         self.generation_config = SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS, length_penalty=None)
         self.pause, self.translate, self.batches = pause, translate, []
