@@ -7,15 +7,16 @@ the context (Askell et al. 2021, arXiv 2112.00861, section 2; Snell et al. 2022,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kdlab.batch_rows import read_rows
 from kdlab.files import fingerprint
 from kdlab.linear_head import HiddenLogits, LinearHead
-from kdlab.model_io import Batch, batch_alignment, target_labels
+from kdlab.model_io import Batch, target_labels
 from kdlab.teachers import HiddenTeacher, LiveTeacher, Teacher, if_it_can, refuse_own_call
 from kdlab.text.batches import Example
 from kdlab.text.causal import collate_for
@@ -129,7 +130,7 @@ class ContextTeacher:
 
     def _with_context(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """The teacher's batch, and for each of the student's targets its row in the answer, [batch, targets]."""
-        rows = _read(batch)
+        rows = read_rows(batch)
         ids = batch["example_ids"].tolist() if "example_ids" in batch else [None] * len(rows)
         examples = [self.add_context(row.example, i) for row, i in zip(rows, ids, strict=True)]
         for number, (row, example) in enumerate(zip(rows, examples, strict=True)):
@@ -138,40 +139,12 @@ class ContextTeacher:
         theirs = collate_for(self.config, examples, example_ids=given or None)
         length, device = target_labels(batch).shape[1], batch["labels"].device
         places = torch.zeros(len(rows), length, dtype=torch.int64)
-        for places_of_row, mine, its in zip(places, rows, _read(theirs), strict=True):
+        for places_of_row, mine, its in zip(places, rows, read_rows(theirs), strict=True):
             number_of_targets = len(mine.example.target_ids)
             places_of_row[mine.start : mine.start + number_of_targets] = its.start + torch.arange(
                 number_of_targets
             )
         return {name: tensor.to(device) for name, tensor in theirs.items()}, places.to(device)
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row of a batch as what it was made from."""
-
-    example: Example
-    start: int  # of the target, in target_labels(batch)
-
-
-def _read(batch: Batch) -> list[_Row]:
-    """The examples of a batch, on the CPU. A target may have labels in its midst that are ignored: the tokens are read
-    from the inputs, its end from the last label that counts."""
-    names = ("input_ids", "attention_mask", "decoder_input_ids")
-    tensors = {name: batch[name].tolist() for name in names if name in batch}
-    labels, rows = target_labels(batch).tolist(), []
-    for number, of_row in enumerate(labels):
-        counted = [place for place, label in enumerate(of_row) if label >= 0] or [0]
-        ids, mask = tensors["input_ids"][number], tensors["attention_mask"][number]
-        if batch_alignment(batch) == "causal":
-            start, end = counted[0], counted[-1] + 1
-            prompt = [token for token, real in zip(ids[: start + 1], mask, strict=False) if real]
-            rows.append(_Row(Example(prompt, ids[start + 1 : end + 1]), start))
-        else:
-            source = [token for token, real in zip(ids, mask, strict=True) if real]
-            target = [*tensors["decoder_input_ids"][number][1 : counted[-1] + 1], of_row[counted[-1]]]
-            rows.append(_Row(Example(source, target), 0))
-    return rows
 
 
 def _check_target(row: int, mine: list[int], theirs: list[int]) -> None:

@@ -25,6 +25,7 @@ from kdlab.evaluation import (
     translation_quality,
 )
 from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
+from kdlab.filters import filters_called
 from kdlab.generation import translate
 from kdlab.profiles import Profile, choose_profile
 from kdlab.projection import projected_student
@@ -59,6 +60,7 @@ class Experiment:
         self.profile_name, self.profile = choose_profile(settings.profile, settings.data)
         self.profile = settings.applied_to(self.profile)
         self.level = self.profile.level
+        self.filters = filters_called(self.profile.filters)
         self.on_policy = on_policy(self.profile)
         self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
         self.task = load_task(settings, self.profile.phrasebook)
@@ -101,7 +103,8 @@ class Experiment:
     ) -> PseudoTargets:
         """The teacher's translations, from the cache where they are there.
 
-        Without references there is no nearest one: the best is taken.
+        Without references there is no nearest one: the best is taken. The cache holds all candidates, before the
+        filters: other filters ask the teacher nothing anew.
         """
         search = self.profile.pseudo_targets
         key = fingerprint([*self.decoder, asdict(search), sources])
@@ -115,6 +118,7 @@ class Experiment:
             targets="best" if references is None and targets == "nearest" else targets,
             references=references,
             tokenizer=self.tokenizer,
+            filters=self.filters,
         )
         self.made[name] = {
             "sources": len(sources),
@@ -199,7 +203,11 @@ class Experiment:
         report["seconds"] = self.task.seconds
         report["pseudo_targets"] = self.made
         report["data"] = self.describe_data()
-        report["settings"] = asdict(self.settings) | {"profile": self.profile_name, "level": self.level}
+        report["settings"] = asdict(self.settings) | {
+            "profile": self.profile_name,
+            "level": self.level,
+            "filters": self.profile.filters,
+        }
         report["profile"] = asdict(self.profile)
         report["translations"] = {name: sets[main][:10] for name, sets in translations.items()}
         text = self.task.corpus.test_sets[main]

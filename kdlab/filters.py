@@ -96,6 +96,19 @@ class Filters:
 
 
 DEFAULT_FILTERS = Filters()
+# What `kdlab distill --filters` chooses from. Length, repetition and copies are a matter of taste: now and then such
+# a rule catches a good translation.
+FILTER_SETS = {
+    "default": DEFAULT_FILTERS,
+    "none": Filters(length_ratio=None, repetitions=None, copied_share=None),
+}
+
+
+def filters_called(name: str) -> Filters:
+    """One of `FILTER_SETS`; ValueError for another name."""
+    if name not in FILTER_SETS:
+        raise ValueError(f"filters: got {name!r}, expected one of {', '.join(FILTER_SETS)}")
+    return FILTER_SETS[name]
 
 
 def is_unfinished(target_ids: Sequence[int], eos: int) -> bool:

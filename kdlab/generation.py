@@ -14,6 +14,7 @@ import torch
 
 from kdlab.progress import progress_bar
 from kdlab.text.batches import by_length, pad_sources
+from kdlab.text.causal import pad_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -115,8 +116,8 @@ def generate_candidates(
     """Yield, batch by batch (long sentences first), all candidates of some of the sources.
 
     Args:
-        model: encoder-decoder, on its device, put into eval mode; or a model of another runtime.
-        sources: token ids that end in eos.
+        model: on its device, put into eval mode; or a model of another runtime.
+        sources: token ids that end in eos; prompts as they are for a decoder-only model.
         search: beam, greedy or sampling.
         description: for the progress bar.
         done: indices of sources that need no translation any more. A batch of which all are done is skipped; the
@@ -242,14 +243,18 @@ def search_candidates(
     """All candidates of one batch of sources, in their order; ids end in eos unless the length limit cut them.
 
     Args:
-        model: encoder-decoder, put into eval mode; or a model of another runtime, which gives one candidate.
-        sources: token ids that end in eos.
+        model: encoder-decoder or decoder-only, put into eval mode; or a model of another runtime, which gives one
+            candidate.
+        sources: token ids that end in eos; for a decoder-only model prompts, which it goes on from as they are.
         search: beam, greedy or sampling.
         number: of the batch, which the seed of the sampling is made from.
-        max_length: the most target tokens (with eos), where that is less than `length_limit` allows.
+        max_length: the most target tokens (with eos), where that is less than `length_limit` allows. The prompt and
+            its completion share a decoder-only model's positions.
 
     Raises:
-        ValueError: more than one candidate of another runtime.
+        ValueError: more than one candidate of another runtime; an empty prompt, or one that leaves no position.
+
+    A model with several eos tokens ends a target in any of them.
     """
     if isinstance(model, Runtime):
         if search.candidates > 1:
@@ -260,8 +265,13 @@ def search_candidates(
     model.eval()
     device = next(model.parameters()).device
     pad, eos = model.generation_config.pad_token_id, model.generation_config.eos_token_id
-    input_ids, mask = pad_sources(sources, pad)
-    limit = length_limit(input_ids.shape[1], getattr(model.config, "max_position_embeddings", None))
+    pad = 0 if pad is None else pad  # which nothing ever reads
+    causal = not model.config.is_encoder_decoder
+    input_ids, mask = (pad_prompts if causal else pad_sources)(sources, pad)
+    before = (
+        input_ids.shape[1] if causal else 1
+    )  # tokens of the output before the target: prompt, or start token
+    limit = _limit(input_ids.shape[1], before, getattr(model.config, "max_position_embeddings", None))
     if max_length is not None:
         limit = min(limit, max_length)
     options: dict[str, Any] = {} if search.sample else {"do_sample": False, "num_beams": search.num_beams}
@@ -269,17 +279,32 @@ def search_candidates(
         outputs: torch.Tensor = model.generate(  # type: ignore[operator]
             input_ids=input_ids.to(device),
             attention_mask=mask.to(device),
-            max_length=limit + 1,  # with the start token
+            max_length=before + limit,
+            pad_token_id=pad,
             num_return_sequences=search.candidates,
             # Marian models of the hub have one. It would end a runaway translation at the limit in an eos that the
             # model did not choose, and nobody could tell that it is unfinished.
             forced_eos_token_id=None,
             **options,
         )
-    rows = [cut_after_eos(row, eos) for row in outputs[:, 1:].tolist()]  # without the start token
+    rows = [cut_after_eos(row, eos) for row in outputs[:, before:].tolist()]
     return [rows[start : start + search.candidates] for start in range(0, len(rows), search.candidates)]
 
 
-def cut_after_eos(ids: list[int], eos: int) -> list[int]:
-    """Cut after the first eos: what follows is the padding of the batch."""
-    return ids[: ids.index(eos) + 1] if eos in ids else ids
+def _limit(source_length: int, before: int, positions: int | None) -> int:
+    """`length_limit` where `before` of the decoder's positions are taken; refuses a prompt that takes all of them."""
+    if positions is not None and before >= positions:
+        raise ValueError(
+            f"sources: got a prompt of {before} tokens, expected less than the model's {positions} positions"
+        )
+    return length_limit(source_length, None if positions is None else positions - before + 1)
+
+
+def cut_after_eos(ids: list[int], eos: int | Sequence[int] | None) -> list[int]:
+    """Cut after the first eos, of one or of several: what follows is the padding of the batch.
+
+    >>> cut_after_eos([5, 1, 0], 1), cut_after_eos([5, 2, 0], [1, 2]), cut_after_eos([5, 6], None)
+    ([5, 1], [5, 2], [5, 6])
+    """
+    ends = {eos} if eos is None or isinstance(eos, int) else set(eos)
+    return next((ids[: place + 1] for place, token in enumerate(ids) if token in ends), ids)

@@ -4,6 +4,8 @@ A student that has seen the data's targets alone meets prefixes of its own makin
 Knowledge Distillation (Agarwal et al. 2024) a share `lmbda` of the updates trains on targets y ~ Pr_theta^s(. | c', z),
 drawn from the student as it stands, and the loss is the mean over their positions of D(Pr^t, Pr_theta^s) after y_<i.
 Nothing is differentiated through the draw.
+
+A decoder-only student goes on from each row's prompt, which stays and does not count; its completion is the target.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from kdlab.batch_rows import read_rows
 from kdlab.generation import Search, search_batch, source_batches
 from kdlab.losses import DistillationLoss
-from kdlab.model_io import Batch
+from kdlab.model_io import Batch, target_labels
 from kdlab.teachers import CachedTeacher, PhrasebookTeacher, Teacher
-from kdlab.text.batches import Example, collate
+from kdlab.text.batches import Example
+from kdlab.text.causal import collate_for
 from kdlab.weak_to_strong import ConfidenceLoss
 
 if TYPE_CHECKING:
@@ -43,7 +47,7 @@ class OnPolicy:
         max_length: the most tokens of a sample, with eos; None: as many as `kdlab.generation.length_limit` allows.
         start: updates on the data alone before the first that may sample. A fresh student's samples are noise that
             runs to the length limit; the paper starts from a student that has been trained on the data.
-        tokens_per_batch: padded source tokens in one call of `generate`, which takes the sources of all the
+        tokens_per_batch: padded source (or prompt) tokens in one call of `generate`, which takes the sources of all the
             micro-batches of an update together, long ones first.
 
     Raises:
@@ -81,13 +85,9 @@ class OnPolicy:
         """Refuse what cannot go with a student's own samples.
 
         Raises:
-            ValueError: a decoder-only model; no teacher; a teacher that can only score the data's targets; a loss
-                with a share of cross-entropy, for which samples are no references.
+            ValueError: no teacher; a teacher that can only score the data's targets; a loss with a share of
+                cross-entropy, for which samples are no references.
         """
-        if not model.config.is_encoder_decoder:
-            raise ValueError(
-                f"model: got a {type(model).__name__}, expected an encoder-decoder with on_policy"
-            )
         if self.lmbda == 0:
             return
         if teacher is None:
@@ -111,15 +111,19 @@ class OnPolicy:
         """The micro-batches of one update with the student's samples as targets; rows and sources stay.
 
         Args:
-            model: the student, encoder-decoder, unwrapped. It samples in eval mode, with its cache and without grad,
-                and is left in the mode it was in, as torch's random state is in its own.
-            batches: as `collate` makes them. Their example_ids are left out of the result: they name targets that
+            model: the student, unwrapped. It samples in eval mode, with its cache and without grad, and is left in the
+                mode it was in, as torch's random state is in its own.
+            batches: as `collate` or `collate_causal` makes them, which make those that are returned. A row without a
+                label that counts has none afterwards. Example_ids are left out of the result: they name targets that
                 are no longer there.
             seed: of the run.
             update: number of the update, from 0.
             process: which of several draws.
+
+        Raises:
+            ValueError: a row without a prompt (see `kdlab.batch_rows`), or with one that fills the model's positions.
         """
-        sources = [sources_of(batch) for batch in batches]
+        sources = [[row.example.source_ids for row in read_rows(batch)] for batch in batches]
         targets = iter(
             self._sample(model, [ids for rows in sources for ids in rows], (seed, update, 1 + process))
         )
@@ -148,42 +152,34 @@ class OnPolicy:
         return targets
 
 
-def sources_of(batch: Batch) -> list[list[int]]:
-    """The source ids of each row of an encoder-decoder batch, without padding.
-
-    >>> from kdlab.text.batches import collate
-    >>> sources_of(collate([Example([5, 1], [7, 1]), Example([1], [1])], pad_token_id=0, decoder_start_token_id=0))
-    [[5, 1], [1]]
-    """
-    lengths = batch["attention_mask"].sum(1).tolist()
-    return [ids[:length] for ids, length in zip(batch["input_ids"].tolist(), lengths, strict=True)]
-
-
 def with_targets(
     batch: Batch, sources: Sequence[list[int]], targets: Sequence[list[int]], model: PreTrainedModel
 ) -> dict[str, Tensor]:
-    """The encoder-decoder batch of these sources and targets, on the device of `batch`.
+    """The batch of these sources and targets, as the model reads it, on the device of `batch`.
 
     Labels hold every token of a target, its eos and, where it has none, the last token before the limit; what
-    follows is padding.
+    follows is padding, and what stands before it the prompt. A row of `batch` without a label keeps none.
     """
-    made = collate(
-        [Example(source, target) for source, target in zip(sources, targets, strict=True)],
-        pad_token_id=model.config.pad_token_id,
-        decoder_start_token_id=model.config.decoder_start_token_id,
-    )
-    return {name: tensor.to(batch["input_ids"].device) for name, tensor in made.items()}
+    examples = [Example(source, target) for source, target in zip(sources, targets, strict=True)]
+    made = {
+        name: tensor.to(batch["input_ids"].device)
+        for name, tensor in collate_for(model.config, examples).items()
+    }
+    counts = (target_labels(batch) != -100).any(1, keepdim=True)
+    return {**made, "labels": made["labels"].masked_fill(~counts, -100)}
 
 
 def _check_teacher(teacher: Teacher) -> None:
-    """Refuse a teacher, or a member of an ensemble, that can only score the data's targets."""
+    """Refuse a teacher, a member of an ensemble or what another asks, that can only score the data's targets."""
     for kind, reason in _DATA_ONLY.items():
         if isinstance(teacher, kind):
             raise ValueError(
                 f"teacher: got a {kind.__name__}, expected one that scores any target with on_policy: {reason}"
             )
-    for member in getattr(teacher, "members", ()):
-        _check_teacher(member)
+    asked = [getattr(teacher, "teacher", None), *getattr(teacher, "members", ())]
+    for member in asked:
+        if member is not None:
+            _check_teacher(member)
 
 
 def _random(seed: int, update: int, use: int) -> np.random.Generator:

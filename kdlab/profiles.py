@@ -57,6 +57,7 @@ class Profile:
             student alone has the recipe's `label_smoothing`.
         pseudo_targets, targets: how the teacher's translations are made that a student learns from, and which of
             several it takes, see `kdlab.sequences.pseudo_targets`.
+        filters: which of them are dropped, one of `kdlab.filters.FILTER_SETS`.
         translation: how every model translates when it is measured.
         level: word, sequence or both.
         divergence, temperature: between teacher and student, at word level.
@@ -77,6 +78,7 @@ class Profile:
     temperature: float = 1.0
     ce_weight: float = 0.0
     targets: Targets = "best"
+    filters: str = "default"
     init: str = "fresh"
     lmbda: float = 0.0
     labelled_dropout: float | None = None

@@ -10,7 +10,7 @@ from kdlab.profiles import Profile
 from kdlab.sequences import Targets
 
 # What the user may choose in the place of the profile's own.
-FROM_PROFILE = ("level", "divergence", "temperature", "ce_weight", "targets", "init", "lmbda")
+FROM_PROFILE = ("level", "divergence", "temperature", "ce_weight", "targets", "filters", "init", "lmbda")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Settings:
     ce_weight: float | None = None
     candidates: int | None = None
     targets: Targets | None = None
+    filters: str | None = None
     init: str | None = None
     lmbda: float | None = None
 

@@ -14,6 +14,7 @@ from typing import Any
 from kdlab import processes
 from kdlab.commands.shared import positive, quiet, seed
 from kdlab.divergences import FAMILY
+from kdlab.filters import FILTER_SETS
 
 REPORT = "report.json"
 RUN = "run.json"
@@ -111,6 +112,14 @@ def _add_distillation(group: Any) -> None:
         "--targets",
         choices=["best", "all", "nearest"],
         help="which of several candidates become targets; nearest: the one most like the reference",
+    )
+    add(
+        "--filters",
+        choices=list(FILTER_SETS),
+        help="which of the teacher's translations no student learns from; default: those much longer or shorter than "
+        "their source, those that repeat themselves and copies of the source; none: these are learnt from as well. An "
+        "empty or an unfinished one never is. report.json counts what each rule dropped; to choose again costs the "
+        "teacher nothing, its translations are kept as it made them (default: default)",
     )
     add(
         "--lmbda",

@@ -49,6 +49,23 @@ def collate_causal(
     return batch if example_ids is None else {**batch, "example_ids": id_tensor(example_ids)}
 
 
+def pad_prompts(prompts: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """`input_ids` and `attention_mask` [batch, longest prompt], int64, padded in front: all rows go on from one place.
+
+    Errors: ValueError for an empty prompt, after which nothing says how to begin.
+
+    >>> pad_prompts([[5, 6], [7]], pad_token_id=0)
+    (tensor([[5, 6],
+            [0, 7]]), tensor([[1, 1],
+            [0, 1]]))
+    """
+    for number, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(f"prompts: number {number} is empty, expected its start token at least")
+    input_ids, attention_mask = pad_sources([prompt[::-1] for prompt in prompts], pad_token_id)
+    return input_ids.flip(1), attention_mask.flip(1)
+
+
 def causal_lengths(examples: Sequence[Example]) -> list[tuple[int, int]]:
     """(tokens in the row, tokens of the completion) of each example, as `by_length` and `BatchSchedule` take them.
 

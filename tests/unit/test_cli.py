@@ -49,6 +49,7 @@ def test_report_holds_what_it_promises(run):
         assert set(report[system]["test_sets"]) == {"test_a"}
     assert {"gap_closed", "teacher_seconds", "command", "versions"} <= set(report)
     assert report["teacher"]["kl_to_teacher"] == 0
+    assert report["settings"]["filters"] == "default"
     assert "--updates 30" in report["command"]
     tokens = [report[system]["training"]["updates"] for system in systems[1:]]
     assert tokens == [30, 30, 30]
@@ -183,7 +184,7 @@ def test_a_copied_student_on_its_own_samples(run, monkeypatch):
 
 
 def test_the_nearest_of_several_candidates(run, monkeypatch):
-    flags = ["--level", "sequence", "--candidates", "3", "--targets", "nearest"]
+    flags = ["--level", "sequence", "--candidates", "3", "--targets", "nearest", "--filters", "none"]
     distill_beside(run, monkeypatch, "nearest", *flags)
     report = json.loads((run / "nearest" / "report.json").read_text())
     made = report["pseudo_targets"]
@@ -191,6 +192,8 @@ def test_the_nearest_of_several_candidates(run, monkeypatch):
     for name, sources in (("train", 200), ("validation", 20), ("unlabelled", 20)):
         assert made[name]["sources"] == sources == made[name]["examples"] + made[name]["left_out"]
         assert sum(made[name]["dropped"].values()) <= 3 * sources
+        assert not any(made[name]["dropped"][rule] for rule in ("length", "repetition", "copy"))
+    assert report["settings"]["filters"] == "none"
     assert report["profile"]["pseudo_targets"]["num_beams"] == 3
     page = (run / "nearest" / "report.html").read_text()
     assert "translations (train)" in page

@@ -55,7 +55,7 @@ def test_what_was_asked_for_reaches_the_experiment_and_the_report(runs, tmp_path
     monkeypatch.setattr(kdlab.allocator, "keep_memory", lambda: told.append(True))
     runs.steps = [(1, None)]
     chosen = {"data": "some text", "pair": "de-en", "profile": "ci", "seed": 7, "teacher": "hub:them"}
-    chosen |= {"level": "word", "pairs": 30, "updates": 20}
+    chosen |= {"level": "word", "pairs": 30, "updates": 20, "filters": "none"}
     command = ["distill", "--out", str(tmp_path / "my run")]
     for name, value in chosen.items():
         command += [f"--{name}", str(value)]
@@ -132,7 +132,8 @@ def test_a_file_is_no_folder(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "option", [("--seed", "-1"), ("--updates", "0"), ("--pairs", "-2"), ("--level", "no")]
+    "option",
+    [("--seed", "-1"), ("--updates", "0"), ("--pairs", "-2"), ("--level", "no"), ("--filters", "no")],
 )
 def test_options_out_of_range_are_refused_at_once(runs, option, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:

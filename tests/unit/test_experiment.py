@@ -19,6 +19,7 @@ from kdlab.teachers import LiveTeacher
 from kdlab.text.batches import Example
 from kdlab.text.phrasebook import Phrasebook
 from kdlab.text.tokenizers import train_tokenizer
+from tests.unit.test_pseudo_targets import SOURCES, Teacher
 
 SIZES = PhrasebookSizes(teacher=300, labelled=20, unlabelled=50, validation=10, test=10, grammar="small")
 PSEUDO = [7, 8, 1]
@@ -142,6 +143,29 @@ def test_pairs_and_updates_cut_a_run_down(tmp_path) -> None:
     assert run.task.teacher_text == corpus.train
     assert run.profile.student_recipe.updates == 3
     assert run.profile.teacher_recipe == PROFILES["text", "ci"].teacher_recipe
+
+
+def test_other_filters_choose_anew_from_what_the_teacher_has_translated_once(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "cache"))
+    for name in ("train", "val", "test"):
+        for language in ("en", "de"):
+            (tmp_path / f"{name}.{language}").write_text("a line\n")
+    good, loop, empty = [9, 7, 1], [8] * 7 + [1], [1]
+    teacher = Teacher([good, loop, empty, [9, 8]])
+    kept = {}
+    for filters in (None, "none", "default"):
+        run = Experiment(Settings(data=str(tmp_path), profile="ci", filters=filters), tmp_path / "out")
+        run.teacher, run.tokenizer, run.decoder = teacher, None, ("its weights", {})
+        kept[filters] = [example.target_ids for example in run.translated("train", SOURCES).examples]
+        dropped = {rule: count for rule, count in run.made["train"]["dropped"].items() if count}
+        assert dropped == {"empty": 1, "unfinished": 1} | ({} if filters == "none" else {"repetition": 1})
+    assert kept == {None: [good], "none": [good, loop], "default": [good]}
+    assert teacher.asked == 1
+
+
+def test_filters_of_another_name_are_refused_before_the_text_is_read(tmp_path) -> None:
+    with pytest.raises(ValueError, match="filters: got 'some', expected one of default, none"):
+        Experiment(Settings(data=str(tmp_path / "nowhere"), profile="ci", filters="some"), tmp_path / "out")
 
 
 def test_no_held_out_source_is_trained_on() -> None:

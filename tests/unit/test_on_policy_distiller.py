@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ import torch
 import kdlab
 from kdlab.losses import DistillationLoss
 from kdlab.on_policy import OnPolicy
+from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.teachers import CachedTeacher, EnsembleTeacher, LiveTeacher, PhrasebookTeacher
 from kdlab.text.batches import Example
 from tests.unit.test_on_policy import EOS, LIVELY, batch_of, data, model_of, rows_of
@@ -111,17 +111,13 @@ def test_a_teacher_that_knows_the_data_alone_is_refused(tmp_path):
         make(truth)
     with pytest.raises(ValueError, match=r"^teacher: got a PhrasebookTeacher"):
         make(EnsembleTeacher([LiveTeacher(model_of(seed=1)), truth]))
+    with pytest.raises(ValueError, match=r"^teacher: got a PhrasebookTeacher"):
+        make(SmoothedTeacher(truth, 0.1))
     with pytest.raises(ValueError, match=r"^teacher: got None"):
         make(None)
     with pytest.raises(ValueError, match=r"^ce_weight: got 0\.2"):
         make(LiveTeacher(model_of(seed=1)), loss=DistillationLoss(ce_weight=0.2))
     make(cached, on_policy=OnPolicy(lmbda=0.0))  # which never samples
-
-
-def test_a_decoder_only_model_is_refused(tmp_path):
-    model = SimpleNamespace(config=SimpleNamespace(is_encoder_decoder=False))
-    with pytest.raises(ValueError, match=r"^model: got a SimpleNamespace, expected an encoder-decoder"):
-        OnPolicy().check(model, lambda batch: None, DistillationLoss())
 
 
 SAMPLE = """

@@ -14,14 +14,21 @@ Where they do not, and what the tests do about it:
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 from torch.nn import functional
+from transformers import GenerationConfig
 
-from kdlab import DistillationLoss, distillation_loss, forward_kl, reverse_kl
+from kdlab import DistillationLoss, distillation_loss, forward_kl, generalized_jsd, reverse_kl
+from kdlab.model_io import target_labels, target_logits
+from kdlab.on_policy import OnPolicy
+from kdlab.teachers import LiveTeacher
+from kdlab.text.causal import collate_causal, pad_prompts
 from tests.unit.reference import random_logits, value_and_gradient
+from tests.unit.tiny_models import EXAMPLES, decoder_only
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 from trl.experimental.gkd import GKDTrainer
@@ -62,6 +69,38 @@ def test_trl_with_the_number_of_tokens_of_the_whole_batch(beta) -> None:
     options = {"beta": beta, "num_items_in_batch": torch.tensor(11)}
     ours = value_and_gradient(student, teacher, LABELS, divergence="generalized_jsd", **options)
     close(ours, trl_loss(student, teacher, LABELS, **options))
+
+
+@BETAS
+def test_trl_on_the_student_s_own_completions(beta) -> None:
+    """The prompt and what follows eos are masked, the first token predicted from the prompt's last.
+
+    trl draws each row after its padding and scores it there, without positions: only for a Llama, whose positions are
+    relative, is that the same. So are the draws at a temperature near 0, the most probable tokens.
+    """
+    student, teacher = decoder_only(), decoder_only(seed=1)
+    prompts = [example.source_ids for example in EXAMPLES]
+    ids, mask = pad_prompts(prompts, 0)
+    config = GenerationConfig(max_new_tokens=9, do_sample=False, eos_token_id=1, pad_token_id=0)
+    inputs = {"prompts": ids, "prompt_attention_mask": mask}
+    given = GKDTrainer.generate_on_policy_outputs(student, inputs, config)
+    given = dict(zip(("input_ids", "attention_mask", "labels"), given, strict=True))
+    batch = collate_causal(EXAMPLES, pad_token_id=0)
+    (made,) = OnPolicy(temperature=1e-4, max_length=9).replace(student, [batch], seed=0, update=0)
+    ours, theirs = (
+        [[token for token in row if token != -100] for row in found["labels"].tolist()]
+        for found in (made, given)
+    )
+    assert ours == theirs
+    assert len({len(row) for row in ours}) > 1  # some reached eos
+    loss = generalized_jsd(
+        target_logits(student, made), LiveTeacher(teacher)(made), target_labels(made), beta=beta
+    )
+    trainer = SimpleNamespace(
+        teacher_model=teacher, beta=beta, generalized_jsd_loss=GKDTrainer.generalized_jsd_loss
+    )
+    # Rotations by another position are rounded otherwise, in float32.
+    torch.testing.assert_close(loss, GKDTrainer.compute_loss(trainer, student, given), rtol=1e-6, atol=0)
 
 
 def test_trl_keeps_the_vocabulary_where_we_sum_it() -> None:

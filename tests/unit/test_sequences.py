@@ -18,7 +18,7 @@ import sacrebleu
 import torch
 from torch import nn
 
-from kdlab.filters import FILTERS, Filters, copied_share, extra_repetitions
+from kdlab.filters import FILTERS, Filters, copied_share, extra_repetitions, filters_called
 from kdlab.generation import Search, generate, generate_candidates, search_candidates
 from kdlab.sequences import pseudo_targets
 from kdlab.students import Architecture, new_model
@@ -41,7 +41,7 @@ class Toy(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
         self.config = SimpleNamespace(
-            pad_token_id=PAD, decoder_start_token_id=PAD, max_position_embeddings=512
+            is_encoder_decoder=True, pad_token_id=PAD, decoder_start_token_id=PAD, max_position_embeddings=512
         )
         self.generation_config = SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS, length_penalty=None)
         self.pause, self.translate, self.batches = pause, translate, []
@@ -577,6 +577,20 @@ def test_thresholds_out_of_range_are_refused(options) -> None:
     (name,) = options
     with pytest.raises(ValueError, match=f"^{name}: got"):
         Filters(**options)
+
+
+def test_the_sets_that_the_command_names() -> None:
+    assert filters_called("default") == Filters()
+    pairs = [([5] * 4, [9] * 40), ([5, 6], [8, 9] * 4), (list(range(10, 20)), list(range(10, 20))), ([5], [])]
+    for name, expected in (
+        ("default", ["length", "repetition", "copy", "empty"]),
+        ("none", [None, None, None, "empty"]),
+    ):
+        filters = filters_called(name)
+        assert [filters.caught([*s, EOS], [*t, EOS], EOS) for s, t in pairs] == expected
+        assert filters.caught([5, EOS], [9, 8], EOS) == "unfinished"
+    with pytest.raises(ValueError, match="filters: got 'some', expected one of default, none"):
+        filters_called("some")
 
 
 @pytest.mark.parametrize("vocabulary", [300, 1200])

@@ -91,13 +91,11 @@ def plain_descent(folder, accumulation=1, **options):
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         lr_scheduler_type="constant",
-        optim="sgd",
         max_grad_norm=0.0,
         report_to=[],
-        save_strategy="no",
         disable_tqdm=True,
         use_cpu=True,
-        **{"max_steps": 1, **options},
+        **{"max_steps": 1, "optim": "sgd", "save_strategy": "no", **options},
     )
 
 
