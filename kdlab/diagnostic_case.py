@@ -203,14 +203,14 @@ def check(function: Callable[[Case], Finding]) -> Callable[[Case], Finding]:
 
     @wraps(function)
     def run(case: Case) -> Finding:
-        with undisturbed(case.student), torch.no_grad():
+        with _undisturbed(case.student), torch.no_grad():
             return function(case)
 
     return run
 
 
 @contextmanager
-def undisturbed(student: nn.Module) -> Iterator[None]:
+def _undisturbed(student: nn.Module) -> Iterator[None]:
     """Puts back torch's random states, and for each module of the student whether it trains."""
     modes = [(module, module.training) for module in student.modules()]
     devices = list(range(torch.cuda.device_count()))  # empty without a GPU

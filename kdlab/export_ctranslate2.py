@@ -48,7 +48,7 @@ def write_ctranslate2(
     return found
 
 
-def specification(model: MarianMTModel) -> Any:
+def _specification(model: MarianMTModel) -> Any:
     """`ctranslate2.specs.TransformerSpec` with the model's weights, copied: quantising changes them in place."""
     from ctranslate2.specs import TransformerDecoderSpec, TransformerEncoderSpec, TransformerSpec
     from ctranslate2.specs.common_spec import Activation
@@ -101,7 +101,7 @@ def _save(
     folder: Path,
     quantization: str,
 ) -> None:
-    spec, config = specification(model), decoder_facts(model)
+    spec, config = _specification(model), decoder_facts(model)
     spec.register_source_vocabulary(tokens)
     spec.register_target_vocabulary(tokens)
     spec.config.decoder_start_token = tokens[config["decoder_start_token_id"]]

@@ -47,7 +47,7 @@ def write_onnx(
         bar.update()
         if int8:
             for name in (ENCODER, DECODER):
-                quantise(folder / name)
+                _quantise(folder / name)
             found["difference"] = difference_from(model, folder)
             bar.update()
     return found
@@ -66,7 +66,7 @@ def difference_from(model: MarianMTModel, folder: Path) -> float:
     return float((found - reference_logits(model, sources, targets)).abs().max())
 
 
-def quantise(path: Path) -> None:
+def _quantise(path: Path) -> None:
     """8-bit weights in place, by onnxruntime's dynamic quantisation: activations get their scale as they come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

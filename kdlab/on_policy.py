@@ -124,7 +124,7 @@ class OnPolicy:
             self._sample(model, [ids for rows in sources for ids in rows], (seed, update, 1 + process))
         )
         return [
-            with_targets(batch, rows, [next(targets) for _ in rows], model)
+            _with_targets(batch, rows, [next(targets) for _ in rows], model)
             for batch, rows in zip(batches, sources, strict=True)
         ]
 
@@ -159,13 +159,20 @@ def sources_of(batch: Batch) -> list[list[int]]:
     return [ids[:length] for ids, length in zip(batch["input_ids"].tolist(), lengths, strict=True)]
 
 
-def with_targets(
+def _with_targets(
     batch: Batch, sources: Sequence[list[int]], targets: Sequence[list[int]], model: PreTrainedModel
 ) -> dict[str, Tensor]:
     """The encoder-decoder batch of these sources and targets, on the device of `batch`.
 
     Labels hold every token of a target, its eos and, where it has none, the last token before the limit; what
     follows is padding.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20))
+    >>> batch = collate([Example([5, 1], [7, 1])], pad_token_id=0, decoder_start_token_id=0)
+    >>> _with_targets(batch, sources_of(batch), [[8, 9, 1]], model)["labels"]
+    tensor([[8, 9, 1]])
     """
     made = collate(
         [Example(source, target) for source, target in zip(sources, targets, strict=True)],

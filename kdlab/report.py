@@ -29,7 +29,11 @@ _COLUMNS: dict[str, _Cell] = {
 
 
 def titles(report: Mapping[str, Any]) -> dict[str, str]:
-    """The systems in this report, and what people call them."""
+    """The systems in this report, and what people call them.
+
+    >>> titles({"teacher": {}, "baseline": {}, "distilled": {}})
+    {'teacher': 'teacher', 'baseline': 'student alone', 'distilled': 'distilled'}
+    """
     present = {name: title for name, title in TITLES.items() if name in report}
     if "distilled_same_inputs" in present:
         present["distilled"] = "distilled, with D'"
@@ -37,7 +41,15 @@ def titles(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, a row a system. KL in nats a token."""
+    """Header and rows, a row a system. KL in nats a token.
+
+    >>> tests = {"test": {"bleu_interval": [29.0, 31.0]}}
+    >>> system = {"parameters": 10_000, "bleu": 30.0, "chrf": 50.0, "kl_to_teacher": 0.0, "agreement": 1.0}
+    >>> system |= {"tokens_per_second": 900.0, "bytes_on_disk": 40_000, "train_seconds": None, "test_sets": tests}
+    >>> header, rows = table({"teacher": system})
+    >>> header[1:3], rows[0][:3]
+    (['parameters', 'BLEU (95% interval)'], ['teacher', '10,000', '30.0 (29.0 to 31.0)'])
+    """
     columns = dict(_COLUMNS)
     if "kl_to_truth" in report["teacher"]:
         columns["KL to truth"] = lambda s: f"{s['kl_to_truth']['nats_a_token']:.3f}"
@@ -58,11 +70,16 @@ def text_table(report: Mapping[str, Any]) -> str:
         )
         for row in [header, *rows]
     ]
-    return "\n".join([*lines, "", *gap_lines(report), plateau_line(report), *target_lines(report)])
+    return "\n".join([*lines, "", *gap_lines(report), plateau_line(report), *_target_lines(report)])
 
 
 def gap_lines(report: Mapping[str, Any]) -> list[str]:
-    """One sentence for each student and test set."""
+    """One sentence for each student and test set.
+
+    >>> gap = {"value": 0.4, "interval": [0.25, 0.5]}
+    >>> gap_lines({"distilled": {}, "gap_closed_by": {"distilled": {"test": gap}}})
+    ['gap closed (distilled, test): 40%, 95% interval 25% to 50%']
+    """
     lines = []
     for name, tests in report["gap_closed_by"].items():
         for test, gap in tests.items():
@@ -76,7 +93,7 @@ def gap_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def target_lines(report: Mapping[str, Any]) -> list[str]:
+def _target_lines(report: Mapping[str, Any]) -> list[str]:
     """What became of the teacher's translations: one sentence for each set of sources that it translated."""
     lines = []
     for name, made in report.get("pseudo_targets", {}).items():
@@ -89,7 +106,12 @@ def target_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def plateau_line(report: Mapping[str, Any]) -> str:
-    """Whether the student alone was trained to its end: how much its validation loss still fell."""
+    """Whether the student alone was trained to its end: how much its validation loss still fell.
+
+    >>> curve = [[10, 3.0], [80, 2.0], [100, 1.5]]
+    >>> plateau_line({"baseline": {"training": {"validation_curve": curve}}})[:78]
+    'student alone: lowest validation loss 1.500, 25.0% below the lowest of the fir'
+    """
     early, lowest = lowest_losses(report["baseline"]["training"]["validation_curve"])
     return (
         f"student alone: lowest validation loss {lowest:.3f}, {1 - lowest / early:.1%} below the lowest of the first "
@@ -116,7 +138,7 @@ def html_page(report: Mapping[str, Any]) -> str:
         _html_table(*table(report)),
         "".join(
             f"<p>{html.escape(line)}</p>"
-            for line in [*gap_lines(report), plateau_line(report), *target_lines(report)]
+            for line in [*gap_lines(report), plateau_line(report), *_target_lines(report)]
         ),
         "<h2>Quality against size</h2>",
         quality_against_size(sizes).to_html(),

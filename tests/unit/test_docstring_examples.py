@@ -55,13 +55,15 @@ def is_protocol(kind: type) -> bool:
 
 
 def is_guard(thing: Any) -> bool:
-    """A function that gives nothing back and only refuses: `check_...`; the tests named after the refused show these."""
+    """It gives nothing back and only refuses: `check_...`. The tests of what is refused show these."""
     return thing.__name__.startswith(("check_", "refuse_")) and thing.__annotations__.get("return") == "None"
 
 
 def is_check_of_diagnose(thing: Any) -> bool:
     """One of the checks that `diagnose` runs and shows: test_mistakes.py has a case for each."""
-    return thing.__name__.removeprefix("check_") in CAUSES and thing.__annotations__.get("return") == "Finding"
+    return (
+        thing.__name__.removeprefix("check_") in CAUSES and thing.__annotations__.get("return") == "Finding"
+    )
 
 
 def needs_example(thing: Any) -> bool:
@@ -127,5 +129,11 @@ def test_what_is_left_out_is_left_out_by_its_kind():
         diagnostic_rows.check_mask,
     ]
     assert not any(needs_example(thing) for thing in left_out)
-    wanted = [arguments.is_healthy, divergences.ForwardKL, teachers.LiveTeacher, kdlab.Distiller, kdlab.diagnose]
+    wanted = [
+        arguments.is_healthy,
+        divergences.ForwardKL,
+        teachers.LiveTeacher,
+        kdlab.Distiller,
+        kdlab.diagnose,
+    ]
     assert all(needs_example(thing) for thing in wanted)
