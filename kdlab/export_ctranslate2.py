@@ -32,6 +32,16 @@ def write_ctranslate2(
     """Write `model.bin`, `config.json` and `shared_vocabulary.json`; returns the differences from the model.
 
     Raises: ValueError if the float32 model differs from `model`, or the tokenizer's tokens are not all different.
+
+    >>> import tempfile
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b c"], 300)
+    >>> model = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).eval()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     differences = write_ctranslate2(model, tokenizer, Path(folder), int8=False)
+    >>> differences["difference"] < 1e-4
+    True
     """
     tokens = _vocabulary(tokenizer)
     with progress_bar(3 if int8 else 2, "exporting to CTranslate2", "steps") as bar:
@@ -80,7 +90,19 @@ def _specification(model: MarianMTModel) -> Any:
 
 
 def difference_from(model: MarianMTModel, tokens: list[str], folder: Path) -> float:
-    """The largest difference between token log-probabilities of the written model and of `model`, in nats."""
+    """The largest difference between token log-probabilities of the written model and of `model`, in nats.
+
+    >>> import tempfile
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b c"], 300)
+    >>> model, other = (new_model(Architecture(8, 1, 1, 8), tokenizer, seed).eval() for seed in (0, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_ctranslate2(model, tokenizer, Path(folder), int8=False)
+    ...     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    ...     difference_from(model, tokens, Path(folder)) < 1e-4, difference_from(other, tokens, Path(folder)) > 1e-3
+    (True, True)
+    """
     import ctranslate2
 
     sources, targets = probe(model)

@@ -28,7 +28,8 @@ OPTIONAL_INPUTS = ("position_ids",)
 def batch_alignment(batch: Batch) -> Alignment:
     """Which kind of batch it is: "encoder_decoder" or "causal", as `kdlab.distributions.align` names them.
 
-    >>> batch_alignment({"input_ids": Tensor(), "decoder_input_ids": Tensor()}), batch_alignment({"input_ids": Tensor()})
+    >>> batch = {"input_ids": Tensor(), "labels": Tensor()}
+    >>> batch_alignment({**batch, "decoder_input_ids": Tensor()}), batch_alignment(batch)
     ('encoder_decoder', 'causal')
     """
     return "encoder_decoder" if "decoder_input_ids" in batch else "causal"

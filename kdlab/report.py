@@ -60,7 +60,22 @@ def table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def text_table(report: Mapping[str, Any]) -> str:
-    """The table and the gap closed, for a terminal."""
+    """The table and the gap closed, for a terminal.
+
+    >>> made = {"parameters": 9, "bleu": 30.0, "chrf": 50.0, "kl_to_teacher": 0.0, "agreement": 1.0, "train_seconds": 9}
+    >>> made |= {"tokens_per_second": 9, "bytes_on_disk": 40, "test_sets": {"test": {"bleu_interval": [29.0, 31.0]}}}
+    >>> made |= {"training": {"validation_curve": [[80, 2.0], [100, 1.9]]}}
+    >>> gaps = {"baseline": {"test": {"value": None}}}
+    >>> text = text_table({"teacher": made, "baseline": made, "gap_closed_by": gaps})
+    >>> for line in text.splitlines():
+    ...     print(line[:32].rstrip())
+                   parameters  BLEU
+    teacher                 9  30.0
+    student alone           9  30.0
+    <BLANKLINE>
+    gap closed (student alone, test)
+    student alone: lowest validation
+    """
     header, rows = table(report)
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = [
@@ -120,7 +135,18 @@ def plateau_line(report: Mapping[str, Any]) -> str:
 
 
 def html_page(report: Mapping[str, Any]) -> str:
-    """The whole report as one file that needs nothing else."""
+    """The whole report as one file that needs nothing else.
+
+    >>> made = {"parameters": 9, "bleu": 30.0, "chrf": 50.0, "kl_to_teacher": 0.0, "agreement": 1.0, "train_seconds": 9}
+    >>> test = {"bleu_interval": [29.0, 31.0], "signature": {"bleu": "nrefs:1"}}
+    >>> made |= {"tokens_per_second": 9, "bytes_on_disk": 40, "test_sets": {"test": test}}
+    >>> made |= {"training": {"validation_curve": [[80, 2.0], [100, 1.9]]}}
+    >>> report = {"teacher": made, "baseline": made, "gap_closed_by": {}, "data": {"name": "A & B"}}
+    >>> report["translations"] = {name: ["a bus"] for name in ("source", "reference", "teacher", "baseline")}
+    >>> page = html_page({**report, "teacher_seconds": 9})
+    >>> page.splitlines()[5], page.count("<svg")
+    ('<title>kdlab: A &amp; B</title>', 2)
+    """
     names = titles(report)
     main = next(iter(report["teacher"]["test_sets"]))
     curves = {
