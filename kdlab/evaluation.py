@@ -1,10 +1,7 @@
-"""How good a model is: BLEU and chrF, gap closed, distance to the teacher and to the truth, speed, size."""
+"""How good a model is: BLEU and chrF, gap closed, distance to the teacher, size."""
 
 from __future__ import annotations
 
-import math
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +13,13 @@ from numpy.typing import NDArray
 
 from kdlab.distributions import at_least_float32, sequence_log_probability
 from kdlab.divergences import make_divergence
-from kdlab.generation import Search, generate
 from kdlab.text.batches import Example, by_length, collate, example_lengths
 from kdlab.token_divergence import token_divergence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from kdlab.teachers import PhrasebookTeacher, Teacher
+    from kdlab.teachers import Teacher
 
 EVALUATION_TOKENS = 4096  # padded tokens in a batch where nothing is trained
 
@@ -169,43 +165,6 @@ def distance_to_teacher(
 
 
 @torch.no_grad()
-def kl_to_truth(
-    student: PreTrainedModel, truth: PhrasebookTeacher, sources: Sequence[str]
-) -> dict[str, float]:
-    """KL(Pr(. | x) || P_theta^s(. | x)) of whole sentences, exact: the sum over every translation of each source.
-
-    Returns:
-        `nats_a_sentence`, the mean over the sources, and `nats_a_token`, divided by the expected length.
-
-    >>> from kdlab.students import Architecture, new_model
-    >>> from kdlab.teachers import PhrasebookTeacher
-    >>> from kdlab.text.phrasebook import Phrasebook
-    >>> from kdlab.text.tokenizers import train_tokenizer
-    >>> (pair,) = Phrasebook("small").sample(1, seed=0)
-    >>> tokenizer = train_tokenizer([pair.source, pair.target], 300)
-    >>> student = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0)
-    >>> found = kl_to_truth(student, PhrasebookTeacher(Phrasebook("small"), tokenizer), [pair.source])
-    >>> found["nats_a_sentence"] > found["nats_a_token"] > 4  # an untrained student guesses: about log 300 a token
-    True
-    """
-    from kdlab.text.tokenizers import MAX_LENGTH, encode_sources
-
-    student.eval()
-    ids = encode_sources(truth.tokenizer, sources, MAX_LENGTH)
-    rows = [
-        (Example(source, target), probability)
-        for source, line in zip(ids, sources, strict=True)
-        for target, probability in truth.translations(line)
-    ]
-    examples = [example for example, _ in rows]
-    weights = [probability for _, probability in rows]
-    log_q = sequence_scores(student, examples)
-    divergence = math.fsum(p * (math.log(p) - q) for p, q in zip(weights, log_q, strict=True))
-    length = math.fsum(p * len(e.target_ids) for p, e in zip(weights, examples, strict=True))
-    return {"nats_a_sentence": divergence / len(sources), "nats_a_token": divergence / length}
-
-
-@torch.no_grad()
 def sequence_scores(model: PreTrainedModel, examples: Sequence[Example]) -> list[float]:
     """log Pr(target | source) of each example under an encoder-decoder model, in nats.
 
@@ -214,8 +173,8 @@ def sequence_scores(model: PreTrainedModel, examples: Sequence[Example]) -> list
     >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20)).eval()
     >>> _ = model.model.shared.weight.data.zero_()  # every token has probability 1/20
     >>> scores = sequence_scores(model, [Example([5, 1], [7, 1]), Example([5, 6, 1], [7, 8, 1])])
-    >>> [round(math.exp(-score)) for score in scores]  # 20^2 and 20^3
-    [400, 8000]
+    >>> [round(float(-score / np.log(20)), 4) for score in scores]  # -log 20 for each of two and of three tokens
+    [2.0, 3.0]
     """
     scores = [0.0] * len(examples)
     for indices, batch in zip(_order(examples), evaluation_batches(model, examples), strict=True):
@@ -224,26 +183,6 @@ def sequence_scores(model: PreTrainedModel, examples: Sequence[Example]) -> list
         for index, value in zip(indices, values.tolist(), strict=True):
             scores[index] = value
     return scores
-
-
-def generation_speed(model: PreTrainedModel, sources: Sequence[Sequence[int]], repeats: int = 3) -> float:
-    """Target tokens a second, greedy, in batches: the median of `repeats` runs over `sources`.
-
-    >>> class Echo:
-    ...     def search_batch(self, sources, search):
-    ...         time.sleep(0.01)
-    ...         return [list(ids) for ids in sources]
-    >>> 0 < generation_speed(Echo(), [[5, 1]], repeats=1) < 200  # two tokens in a hundredth of a second or more
-    True
-    """
-    speeds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        outputs = list(generate(model, sources, Search(), "measuring speed"))
-        speeds.append(
-            sum(len(ids) for batch in outputs for ids in batch.values()) / (time.perf_counter() - start)
-        )
-    return statistics.median(speeds)
 
 
 def bytes_on_disk(folder: Path) -> int:

@@ -17,12 +17,11 @@ from filelock import FileLock
 
 import kdlab
 from kdlab import processes
+from kdlab.calibration import calibration
 from kdlab.evaluation import (
     bytes_on_disk,
     distance_to_teacher,
     gap_closed,
-    generation_speed,
-    kl_to_truth,
     translation_quality,
 )
 from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
@@ -32,6 +31,7 @@ from kdlab.projection import projected_student
 from kdlab.sequences import PseudoTargets, pseudo_targets
 from kdlab.settings import Settings, on_policy
 from kdlab.smoothed_teacher import SmoothedTeacher
+from kdlab.speed import generation_speed, translation_latency
 from kdlab.student_init import build, copied_student, fresh_student
 from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.task import Task, load_task
@@ -40,13 +40,15 @@ from kdlab.text.batches import Example
 from kdlab.text.parallel import ParallelText
 from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets, load_tokenizer, train_tokenizer
 from kdlab.training import TrainingData, finished, train
+from kdlab.truth import kl_to_truth, mode_coverage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TEACHER_SEED = 0  # one teacher for all seeds of the students, so that their spread is the students' own
-TRUTH_SENTENCES = 200  # of the test set, on which the exact distance to the truth is taken
+TRUTH_SENTENCES = 200  # of the test set, on which the student is compared with the truth, exactly
 SPEED_SENTENCES = 300
+LATENCY_SENTENCES = 50  # one by one they take a second or two
 
 
 class Experiment:
@@ -253,11 +255,15 @@ class Experiment:
         examples = encode_pairs(self.tokenizer, text)
         figures |= {"bleu": sets[main]["bleu"], "chrf": sets[main]["chrf"], "test_sets": sets}
         figures |= distance_to_teacher(model, LiveTeacher(self.teacher), examples)
+        figures["calibration"] = calibration(model, examples)
         if self.task.phrasebook is not None:
             truth = PhrasebookTeacher(self.task.phrasebook, self.tokenizer)
-            figures["kl_to_truth"] = kl_to_truth(model, truth, text.sources[:TRUTH_SENTENCES])
+            known = text.sources[:TRUTH_SENTENCES]
+            figures["kl_to_truth"] = kl_to_truth(model, truth, known)
+            figures["mode_coverage"] = mode_coverage(model, truth, known)
         sources = [example.source_ids for example in examples[:SPEED_SENTENCES]]
         figures["tokens_per_second"] = round(generation_speed(model, sources), 1)
+        figures["latency_ms"] = translation_latency(model, sources[:LATENCY_SENTENCES])
         figures["bytes_on_disk"] = bytes_on_disk(folder)
         figures["train_seconds"] = record.get("train_seconds")
         figures["training"] = record

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kdlab.calibration import expected_calibration_error
 from kdlab.plot_style import (
     STYLES,
     WIDTH,
@@ -223,8 +224,7 @@ def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], *, width
     Raises:
         ValueError: no model, or more of them than there are styles.
 
-    The text alternative gives the expected calibration error, SUM tokens |confidence - accuracy| / SUM tokens (Guo et
-    al. 2017).
+    `kdlab.calibration` makes the bins; the text alternative gives their expected calibration error.
 
     >>> print(reliability({"student": [(0.5, 0.4, 10), (0.9, 0.9, 30)]}).alt_text)
     Accuracy against confidence. student: 0.40 at 0.50, 0.90 at 0.90, expected calibration error 0.025.
@@ -241,9 +241,10 @@ def reliability(bins: Mapping[str, Sequence[tuple[float, float, int]]], *, width
             )
             areas = [12 + 90 * n / max(tokens) for n in tokens]
             axes.scatter(confidence, accuracy, areas, color=colour, marker=marker)
-            error = math.fsum(n * abs(c - a) for c, a, n in kept) / sum(tokens)
             points = ", ".join(f"{a:.2f} at {c:.2f}" for c, a, _ in kept)
-            words.append(f"{name}: {points}, expected calibration error {error:.3f}")
+            words.append(
+                f"{name}: {points}, expected calibration error {expected_calibration_error(kept):.3f}"
+            )
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)
         axes.set_aspect("equal")

@@ -1,4 +1,4 @@
-"""What `kdlab distill` leaves to read: a table for the terminal and a page with curves, table and translations."""
+"""What `kdlab distill` leaves to read: tables for the terminal and a page with tables, curves and translations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kdlab.plots import quality_against_size, validation_curves
+from kdlab.plots import quality_against_size, reliability, validation_curves
 from kdlab.training import lowest_losses
 
 TITLES = {
@@ -16,16 +16,30 @@ TITLES = {
     "distilled": "distilled",
 }
 _Cell = Callable[[Mapping[str, Any]], str]
-_COLUMNS: dict[str, _Cell] = {
-    "parameters": lambda s: f"{s['parameters']:,}",
-    "BLEU (95% interval)": lambda s: _with_interval(s),
-    "chrF": lambda s: f"{s['chrf']:.1f}",
-    "KL to teacher": lambda s: f"{s['kl_to_teacher']:.3f}",
-    "agreement": lambda s: f"{s['agreement']:.1%}",
-    "tokens/s": lambda s: f"{s['tokens_per_second']:,.0f}",
-    "MB": lambda s: f"{s['bytes_on_disk'] / 1e6:.2f}",
-    "training s": lambda s: "-" if s["train_seconds"] is None else f"{s['train_seconds']:.0f}",
-}
+# What a column needs of every system, its head and its cell. Runs without a grammar have no truth, and a run that an
+# older version began lacks what that did not measure.
+_QUALITY: list[tuple[str, str, _Cell]] = [
+    ("parameters", "parameters", lambda s: f"{s['parameters']:,}"),
+    ("bleu", "BLEU (95% interval)", lambda s: _with_interval(s)),
+    ("chrf", "chrF", lambda s: f"{s['chrf']:.1f}"),
+    ("kl_to_teacher", "KL to teacher", lambda s: f"{s['kl_to_teacher']:.3f}"),
+    ("agreement", "agreement", lambda s: f"{s['agreement']:.1%}"),
+    ("calibration", "calibration error", lambda s: f"{s['calibration']['error']:.3f}"),
+    ("kl_to_truth", "KL to truth", lambda s: f"{s['kl_to_truth']['nats_a_token']:.3f}"),
+    ("mode_coverage", "recall", lambda s: f"{s['mode_coverage']['recall']:.1%}"),
+    ("mode_coverage", "precision", lambda s: f"{s['mode_coverage']['precision']:.1%}"),
+]
+_COST: list[tuple[str, str, _Cell]] = [
+    ("bytes_on_disk", "MB", lambda s: f"{s['bytes_on_disk'] / 1e6:.2f}"),
+    ("tokens_per_second", "tokens/s", lambda s: f"{s['tokens_per_second']:,.0f}"),
+    ("latency_ms", "latency p50, ms", lambda s: f"{s['latency_ms']['p50']:.1f}"),
+    ("latency_ms", "latency p95, ms", lambda s: f"{s['latency_ms']['p95']:.1f}"),
+    (
+        "train_seconds",
+        "training s",
+        lambda s: "-" if s["train_seconds"] is None else f"{s['train_seconds']:.0f}",
+    ),
+]
 
 
 def titles(report: Mapping[str, Any]) -> dict[str, str]:
@@ -40,31 +54,33 @@ def titles(report: Mapping[str, Any]) -> dict[str, str]:
     return present
 
 
-def table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, a row a system. KL in nats a token.
+def quality_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, a row a system: how well it translates. KL in nats a token.
 
     >>> tests = {"test": {"bleu_interval": [29.0, 31.0]}}
-    >>> system = {"parameters": 10_000, "bleu": 30.0, "chrf": 50.0, "kl_to_teacher": 0.0, "agreement": 1.0}
-    >>> system |= {"tokens_per_second": 900.0, "bytes_on_disk": 40_000, "train_seconds": None, "test_sets": tests}
-    >>> header, rows = table({"teacher": system})
-    >>> header[1:3], rows[0][:3]
-    (['parameters', 'BLEU (95% interval)'], ['teacher', '10,000', '30.0 (29.0 to 31.0)'])
+    >>> header, rows = quality_table({"teacher": {"parameters": 10_000, "bleu": 30.0, "test_sets": tests}})
+    >>> header, rows
+    (['', 'parameters', 'BLEU (95% interval)'], [['teacher', '10,000', '30.0 (29.0 to 31.0)']])
     """
-    columns = dict(_COLUMNS)
-    if "kl_to_truth" in report["teacher"]:
-        columns["KL to truth"] = lambda s: f"{s['kl_to_truth']['nats_a_token']:.3f}"
-    rows = [
-        [title, *(cell(report[name]) for cell in columns.values())] for name, title in titles(report).items()
-    ]
-    return ["", *columns], rows
+    return _table(report, _QUALITY)
+
+
+def cost_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, a row a system: its size, its speed and its training.
+
+    >>> system = {"bytes_on_disk": 40_000, "latency_ms": {"p50": 3.14, "p95": 9.0}, "train_seconds": None}
+    >>> header, (row,) = cost_table({"teacher": system})
+    >>> dict(zip(header, row, strict=True))["latency p50, ms"], row[-1]  # one that was not trained here
+    ('3.1', '-')
+    """
+    return _table(report, _COST)
 
 
 def text_table(report: Mapping[str, Any]) -> str:
-    """The table and the gap closed, for a terminal.
+    """Both tables and the gap closed, for a terminal.
 
-    >>> made = {"parameters": 9, "bleu": 30.0, "chrf": 50.0, "kl_to_teacher": 0.0, "agreement": 1.0, "train_seconds": 9}
-    >>> made |= {"tokens_per_second": 9, "bytes_on_disk": 40, "test_sets": {"test": {"bleu_interval": [29.0, 31.0]}}}
-    >>> made |= {"training": {"validation_curve": [[80, 2.0], [100, 1.9]]}}
+    >>> made = {"parameters": 9, "bleu": 30.0, "test_sets": {"test": {"bleu_interval": [29.0, 31.0]}}}
+    >>> made |= {"bytes_on_disk": 40_000, "training": {"validation_curve": [[80, 2.0], [100, 1.9]]}}
     >>> gaps = {"baseline": {"test": {"value": None}}}
     >>> text = text_table({"teacher": made, "baseline": made, "gap_closed_by": gaps})
     >>> for line in text.splitlines():
@@ -73,19 +89,15 @@ def text_table(report: Mapping[str, Any]) -> str:
     teacher                 9  30.0
     student alone           9  30.0
     <BLANKLINE>
+                     MB
+    teacher        0.04
+    student alone  0.04
+    <BLANKLINE>
     gap closed (student alone, test)
     student alone: lowest validation
     """
-    header, rows = table(report)
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in [header, *rows]
-    ]
-    return "\n".join([*lines, "", *gap_lines(report), plateau_line(report), *_target_lines(report)])
+    lines = [*_aligned(*quality_table(report)), "", *_aligned(*cost_table(report)), ""]
+    return "\n".join([*lines, *gap_lines(report), plateau_line(report), *_target_lines(report)])
 
 
 def gap_lines(report: Mapping[str, Any]) -> list[str]:
@@ -161,13 +173,16 @@ def html_page(report: Mapping[str, Any]) -> str:
     parts = [
         f"<h1>Distillation on {html.escape(report['data']['name'])}</h1>",
         f"<p><code>{html.escape(report.get('command', ''))}</code></p>",
-        _html_table(*table(report)),
+        _html_table(*quality_table(report)),
+        _html_table(*cost_table(report)),
+        f"<p>{_explained(report)}</p>",
         "".join(
             f"<p>{html.escape(line)}</p>"
             for line in [*gap_lines(report), plateau_line(report), *_target_lines(report)]
         ),
         "<h2>Quality against size</h2>",
         quality_against_size(sizes).to_html(),
+        *_reliability(report),
         "<h2>Training</h2><p>Each curve is the loss that its student trains on, so their floors differ: "
         "cross-entropy on references or on the teacher's translations, or a divergence from the teacher. "
         "A ring marks the checkpoint that was kept.</p>",
@@ -178,6 +193,56 @@ def html_page(report: Mapping[str, Any]) -> str:
         f"The teacher took {report['teacher_seconds']:.0f} s to train.</p>",
     ]
     return _PAGE.format(title=f"kdlab: {html.escape(report['data']['name'])}", body="\n".join(parts))
+
+
+def _table(
+    report: Mapping[str, Any], columns: Sequence[tuple[str, str, _Cell]]
+) -> tuple[list[str], list[list[str]]]:
+    """The columns that every system has the figures for."""
+    names = titles(report)
+    known = [(head, cell) for figure, head, cell in columns if all(figure in report[name] for name in names)]
+    rows = [[title, *(cell(report[name]) for _, cell in known)] for name, title in names.items()]
+    return ["", *(head for head, _ in known)], rows
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [header, *rows]
+    ]
+
+
+def _explained(report: Mapping[str, Any]) -> str:
+    """One paragraph on the figures whose heads do not explain them."""
+    heads = [*quality_table(report)[0], *cost_table(report)[0]]
+    words = {
+        "KL to teacher": "KL is in nats a token.",
+        "calibration error": "Calibration error: the expected calibration error of the most probable next token.",
+        "recall": "Recall: the share of the true probability on translations to which the system gives a tenth of "
+        "their true probability or more. Precision: the system's own probability on all right translations.",
+        "latency p50, ms": "Latency is of one sentence at a time, tokens/s are in batches, both greedy.",
+    }
+    return " ".join(text for head, text in words.items() if head in heads)
+
+
+def _reliability(report: Mapping[str, Any]) -> list[str]:
+    """The reliability diagram, of the systems that have one."""
+    bins = {
+        title: report[name]["calibration"]["bins"]
+        for name, title in titles(report).items()
+        if report[name].get("calibration", {}).get("bins")
+    }
+    if not bins:
+        return []
+    return [
+        "<h2>Calibration</h2><p>How often the most probable next token is the reference's, against how probable the "
+        "system takes it to be. Above the line a system is less sure than it could be, below it is too sure.</p>",
+        reliability(bins).to_html(),
+    ]
 
 
 def _side_by_side(report: Mapping[str, Any], names: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:

@@ -76,6 +76,15 @@ def _summary(systems: Sequence[dict[str, Any]]) -> dict[str, Any]:
         figures[name] = spread([system[name] for system in systems])
     if "kl_to_truth" in systems[0]:
         figures["kl_to_truth"] = spread([system["kl_to_truth"]["nats_a_token"] for system in systems])
+    # Runs of older versions lack these.
+    parts = {
+        "calibration": ("error",),
+        "mode_coverage": ("recall", "precision"),
+        "latency_ms": ("p50", "p95"),
+    }
+    for name, keys in parts.items():
+        if all(name in system for system in systems):
+            figures[name] = {key: spread([system[name][key] for system in systems]) for key in keys}
     return figures
 
 

@@ -17,7 +17,7 @@ from kdlab.text.phrasebook import Phrasebook
 
 KEYS = {
     "parameters", "bleu", "chrf", "kl_to_teacher", "agreement", "tokens_per_second", "bytes_on_disk",
-    "train_seconds", "test_sets",
+    "train_seconds", "test_sets", "calibration", "latency_ms",
 }  # fmt: skip
 
 
@@ -52,9 +52,11 @@ def test_report_holds_what_it_promises(run):
     assert "--updates 30" in report["command"]
     tokens = [report[system]["training"]["updates"] for system in systems[1:]]
     assert tokens == [30, 30, 30]
+    assert all(set(report[system]["latency_ms"]) == {"p50", "p95"} for system in systems)
+    assert all(0 < report[system]["calibration"]["error"] < 1 for system in systems)
     page = (run / "out" / "report.html").read_text()
-    assert page.count("<svg") == 2
-    assert page.count('role="img" aria-label=') == 2
+    assert page.count("<svg") == 3
+    assert page.count('role="img" aria-label=') == 3
     assert "student alone" in page
 
 

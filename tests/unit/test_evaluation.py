@@ -1,10 +1,8 @@
-"""BLEU statistics, gaps and exact distances against sacrebleu, arithmetic and sampling."""
+"""BLEU statistics, gaps and distances against sacrebleu and arithmetic."""
 
 from __future__ import annotations
 
 import copy
-import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,22 +10,18 @@ import torch
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from kdlab import evaluation
 from kdlab.evaluation import (
     BleuStatistics,
     bytes_on_disk,
     distance_to_teacher,
     gap_closed,
-    generation_speed,
-    kl_to_truth,
     resample_weights,
     sequence_scores,
     translation_quality,
 )
 from kdlab.students import Architecture, new_model
-from kdlab.teachers import LiveTeacher, PhrasebookTeacher
+from kdlab.teachers import LiveTeacher
 from kdlab.text.batches import collate
-from kdlab.text.tokenizers import encode_sources, encode_targets
 from tests.unit.small_text import small_text
 
 REFERENCES = [
@@ -127,22 +121,6 @@ def test_sequence_scores_keep_their_order(setting):
     assert together == pytest.approx(alone, rel=1e-4)
 
 
-def test_kl_to_truth_is_the_sum_over_translations(setting):
-    text, model = setting
-    phrasebook, tokenizer, source = text.phrasebook, text.tokenizer, text.pairs[0].source
-    expected = 0.0
-    for target, p in phrasebook.translations(source).items():
-        x = torch.tensor(encode_sources(tokenizer, [source], 64))
-        y = torch.tensor(encode_targets(tokenizer, [target], 64))
-        start = torch.cat([torch.tensor([[0]]), y[:, :-1]], dim=1)
-        with torch.no_grad():
-            log_q = model(input_ids=x, decoder_input_ids=start).logits.double().log_softmax(-1)
-        expected += p * (math.log(p) - log_q[0].gather(-1, y[0, :, None]).sum().item())
-    assert kl_to_truth(model, PhrasebookTeacher(phrasebook, tokenizer), [source])[
-        "nats_a_sentence"
-    ] == pytest.approx(expected, rel=1e-4)
-
-
 def test_distance_to_oneself_is_nothing(setting):
     text, model = setting
     distance = distance_to_teacher(model, LiveTeacher(model), text.examples)
@@ -171,32 +149,6 @@ def test_distance_is_forward_kl_over_the_tokens_of_the_references(setting):
     assert found["kl_to_teacher"] == pytest.approx(divergence / tokens, rel=1e-5)
     assert found["agreement"] == pytest.approx(agreed / tokens)
     assert 0 < found["agreement"] < 1
-
-
-def test_the_truth_of_several_sentences_is_their_mean_and_a_token_s_share_of_the_expected_length(setting):
-    text, model = setting
-    truth = PhrasebookTeacher(text.phrasebook, text.tokenizer)
-    dropout = new_model(Architecture(16, 1, 1, 32, heads=2, dropout=0.5), text.tokenizer, 0).train()
-    sources = [pair.source for pair in text.pairs[:3]]
-    found = kl_to_truth(dropout, truth, sources)
-    alone = [kl_to_truth(model, truth, [source])["nats_a_sentence"] for source in sources]
-    assert found["nats_a_sentence"] == pytest.approx(sum(alone) / 3, rel=1e-5)
-    expected_length = sum(p * len(ids) for source in sources for ids, p in truth.translations(source))
-    assert expected_length != sum(len(ids) for source in sources for ids, _ in truth.translations(source))
-    assert found["nats_a_token"] == pytest.approx(sum(alone) / expected_length, rel=1e-5)
-
-
-class Doubles:
-    """A runtime whose translations are twice as long as what it gets."""
-
-    def search_batch(self, sources, search):
-        return [2 * list(source) for source in sources]
-
-
-def test_speed_counts_the_tokens_of_translations_in_the_median_run(monkeypatch):
-    clock = iter([0.0, 1.0, 10.0, 14.0, 20.0, 22.0])
-    monkeypatch.setattr(evaluation, "time", SimpleNamespace(perf_counter=clock.__next__))
-    assert generation_speed(Doubles(), [[5, 1], [5, 6, 7, 8, 1]]) == 14 / 2.0
 
 
 def test_bytes_are_those_of_the_weights_that_would_be_loaded(tmp_path):

@@ -12,7 +12,8 @@ import torch
 from transformers import GenerationConfig
 
 from kdlab import experiment
-from kdlab.evaluation import distance_to_teacher, gap_closed, kl_to_truth, translation_quality
+from kdlab.calibration import calibration
+from kdlab.evaluation import distance_to_teacher, gap_closed, translation_quality
 from kdlab.experiment import Experiment, get_teacher, load_model, train_teacher
 from kdlab.generation import Search
 from kdlab.profiles import PROFILES, PhrasebookSizes
@@ -22,6 +23,7 @@ from kdlab.task import load_task
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
 from kdlab.text.parallel import ParallelText
 from kdlab.text.tokenizers import train_tokenizer
+from kdlab.truth import kl_to_truth, mode_coverage
 
 CPU = torch.device("cpu")
 STUDENTS = ("baseline", "distilled_same_inputs", "distilled")
@@ -68,6 +70,9 @@ def test_every_figure_is_of_its_own_model(run, monkeypatch):
 
     monkeypatch.setattr(experiment, "translate", translate)
     monkeypatch.setattr(experiment, "generation_speed", lambda model, _: float(count_parameters(model)))
+    monkeypatch.setattr(
+        experiment, "translation_latency", lambda model, given: (count_parameters(model), given)
+    )
     report = run.report(STUDENTS)
     examples = experiment.encode_pairs(run.tokenizer, test)
     truth = PhrasebookTeacher(run.task.phrasebook, run.tokenizer)
@@ -83,6 +88,12 @@ def test_every_figure_is_of_its_own_model(run, monkeypatch):
         assert (found["kl_to_teacher"] == 0) == (name == "teacher")
         assert found["agreement"] == distance["agreement"]
         assert found["kl_to_truth"] == pytest.approx(kl_to_truth(model, truth, test.sources))
+        covered = mode_coverage(model, truth, test.sources)  # untrained: next to nothing, of each another
+        assert found["mode_coverage"] == pytest.approx(covered, rel=1e-4, abs=0)
+        measured = calibration(model, examples)
+        assert found["calibration"]["error"] == pytest.approx(measured["error"])
+        assert found["calibration"]["bins"] == [pytest.approx(bin) for bin in measured["bins"]]
+        assert found["latency_ms"] == (count_parameters(model), [example.source_ids for example in examples])
         assert found["bytes_on_disk"] == (folder / "model.safetensors").stat().st_size
         assert found["train_seconds"] == found["training"]["train_seconds"]
         assert report["translations"][name] == said[name]

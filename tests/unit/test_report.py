@@ -1,8 +1,9 @@
-"""The page and the terminal's table: every figure under its own head, and text that is text."""
+"""The page and the terminal's tables: every figure under its own head, and text that is text."""
 
 from __future__ import annotations
 
 import copy
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -33,6 +34,9 @@ def report():
             "bytes_on_disk": 1_500_000 * i,
             "train_seconds": 60.2 * i,
             "kl_to_truth": {"nats_a_sentence": 5.0 * i, "nats_a_token": 0.5 * i},
+            "calibration": {"error": 0.011 * i, "bins": [[0.1 * i, 0.5, 10], [0.9, 0.2 * i, 30]]},
+            "mode_coverage": {"recall": 0.111 * i, "precision": 0.222 * i},
+            "latency_ms": {"p50": 12.34 * i, "p95": 23.45 * i},
         }
         system["test_sets"]["test_a"]["bleu_interval"] = [10.0 * i - 2, 10.0 * i + 3]
         system["test_sets"]["test_b"] = copy.deepcopy(system["test_sets"]["test_a"]) | {
@@ -78,21 +82,29 @@ class Page(HTMLParser):
             self.found[self.open][-1] += data
 
 
-TABLE = """
-teacher|1,000|10.0 (8.0 to 13.0)|11.0|0.100|22.3%|1,234|1.50|-|0.500
-student alone|2,000|20.0 (18.0 to 23.0)|21.0|0.200|32.3%|2,469|3.00|120|1.000
-distilled, same inputs|3,000|30.0 (28.0 to 33.0)|31.0|0.300|42.3%|3,703|4.50|181|1.500
-distilled, with D'|4,000|40.0 (38.0 to 43.0)|41.0|0.400|52.3%|4,938|6.00|241|2.000
+QUALITY = """
+|parameters|BLEU (95% interval)|chrF|KL to teacher|agreement|calibration error|KL to truth|recall|precision
+teacher|1,000|10.0 (8.0 to 13.0)|11.0|0.100|22.3%|0.011|0.500|11.1%|22.2%
+student alone|2,000|20.0 (18.0 to 23.0)|21.0|0.200|32.3%|0.022|1.000|22.2%|44.4%
+distilled, same inputs|3,000|30.0 (28.0 to 33.0)|31.0|0.300|42.3%|0.033|1.500|33.3%|66.6%
+distilled, with D'|4,000|40.0 (38.0 to 43.0)|41.0|0.400|52.3%|0.044|2.000|44.4%|88.8%
 """
-HEAD = "|parameters|BLEU (95% interval)|chrF|KL to teacher|agreement|tokens/s|MB|training s|KL to truth"
-ROWS = [line.split("|") for line in TABLE.split("\n") if line]
+COST = """
+|MB|tokens/s|latency p50, ms|latency p95, ms|training s
+teacher|1.50|1,234|12.3|23.4|-
+student alone|3.00|2,469|24.7|46.9|120
+distilled, same inputs|4.50|3,703|37.0|70.3|181
+distilled, with D'|6.00|4,938|49.4|93.8|241
+"""
+TABLES = [[line.split("|") for line in lines.split("\n") if line] for lines in (QUALITY, COST)]
+ROWS = TABLES[0][1:]
 
 
 def test_every_figure_of_the_page_stands_under_its_head_and_text_is_escaped(report):
     page = Page(html_page(report))
     titles = [row[0] for row in ROWS]
-    assert page.found["th"] == [*HEAD.split("|"), "source", "reference", *titles]
-    cells = [cell for row in ROWS for cell in row]
+    assert page.found["th"] == [*TABLES[0][0], *TABLES[1][0], "source", "reference", *titles]
+    cells = [cell for _, *rows in TABLES for row in rows for cell in row]
     assert page.found["td"] == cells + [f"{name} {WILD}" for name in ("source", "reference", *NAMES)]
     assert "script" not in page.tags
     assert page.found["h1"] == [f"Distillation on {WILD}"]
@@ -102,10 +114,13 @@ def test_every_figure_of_the_page_stands_under_its_head_and_text_is_escaped(repo
 
 
 def test_pictures_are_of_their_systems(report, monkeypatch):
-    quality, curves = Page(html_page(report)).labels
+    quality, sure, curves = Page(html_page(report)).labels
     for i, row in enumerate(ROWS, start=1):
         bleu = row[2].replace("(", "(95% interval ")
         assert f"{row[0]} {bleu} with {row[1]} parameters" in quality
+        error = (10 * abs(0.1 * i - 0.5) + 30 * abs(0.9 - 0.2 * i)) / 40
+        points = f"0.50 at {0.1 * i:.2f}, {0.2 * i:.2f} at 0.90"
+        assert f"{row[0]}: {points}, expected calibration error {error:.3f}" in sure
         assert (f"{row[0]}: lowest {i:.3f} at update 2" in curves) == (i > 1)  # the teacher has none
     given = {}
     monkeypatch.setattr(reports, "quality_against_size", lambda sizes: given.update(sizes) or _plot())
@@ -124,12 +139,46 @@ def test_a_label_with_quotes_stays_one(report, monkeypatch):
     assert Page(html_page(report)).labels[0] == 'a "quoted" label'
 
 
-def test_the_terminal_s_table_has_the_same_figures(report):
+def test_the_terminal_s_tables_have_the_same_figures(report):
     lines = text_table(report).splitlines()
-    assert [line.split("  ")[0].strip() for line in lines[1:5]] == [row[0] for row in ROWS]
-    for line, row in zip(lines[1:], ROWS, strict=False):
-        assert [cell.strip() for cell in line.split("  ") if cell.strip()] == row
-    assert len({len(line) for line in lines[:5]}) == 1
+    for table, shown in zip(TABLES, (lines[:5], lines[6:11]), strict=True):
+        for row, line in zip(table, shown, strict=True):
+            assert [cell.strip() for cell in re.split("  +", line.strip())] == [cell for cell in row if cell]
+        assert len({len(line) for line in shown}) == 1
+        assert len(shown[0]) <= 140
+    assert lines[5] == lines[11] == ""
+
+
+def test_figures_without_a_name_are_explained_where_they_are_shown(report):
+    words = ("nats a token", "expected calibration error", "a tenth of their true probability", "greedy")
+    page = html_page(report)
+    for word in words:
+        assert word in page
+    for name in NAMES:
+        del report[name]["mode_coverage"], report[name]["latency_ms"]
+    text = " ".join(Page(html_page(report)).found["p"])
+    assert [word in text for word in words] == [True, True, False, False]
+
+
+def test_a_run_that_an_older_version_measured_in_part_is_shown_without_the_new_figures(report):
+    for figure in ("calibration", "mode_coverage", "latency_ms"):
+        del report["baseline"][figure]
+    page = Page(html_page(report))
+    new = {"calibration error", "recall", "precision", "latency p50, ms", "latency p95, ms"}
+    assert new & set(page.found["th"]) == set()
+    assert "KL to truth" in page.found["th"]
+    assert len(page.labels) == 3
+    assert "student alone:" not in page.labels[1]
+    for name in NAMES:
+        report[name].pop("calibration", None)
+    assert len(Page(html_page(report)).labels) == 2
+
+
+def test_a_system_that_diverged_has_no_reliability(report):
+    report["baseline"]["calibration"] = {"error": float("nan"), "bins": []}
+    page = Page(html_page(report))
+    assert "nan" in page.found["td"]
+    assert "student alone:" not in page.labels[1]
 
 
 def test_a_gap_is_told_with_its_interval_where_there_is_one(report):
@@ -143,9 +192,10 @@ def test_a_gap_is_told_with_its_interval_where_there_is_one(report):
 def test_without_more_inputs_there_is_one_distilled_student_and_without_a_grammar_no_truth(report):
     del report["distilled_same_inputs"], report["gap_closed_by"]["distilled_same_inputs"]
     for name in ("teacher", "baseline", "distilled"):
-        del report[name]["kl_to_truth"]
+        del report[name]["kl_to_truth"], report[name]["mode_coverage"]
     head, *rows = text_table(report).splitlines()[:4]
     assert "KL to truth" not in head
+    assert "recall" not in head
     assert [row.split("  ")[0] for row in rows] == ["teacher", "student alone", "distilled"]
 
 

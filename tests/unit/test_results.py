@@ -31,6 +31,28 @@ def test_several_seeds_become_mean_and_range() -> None:
     assert rows[2].startswith("| teacher | 1,000 | 40.0 |  |")
 
 
+def test_the_newer_figures_are_there_where_all_runs_have_them() -> None:
+    runs = [report(20.0, 30.0, 0.5), report(24.0, 36.0, 0.75)]
+    for seed, run in enumerate(runs):
+        for name in ("teacher", "baseline", "distilled"):
+            run[name] |= {
+                "calibration": {"error": 0.1 + 0.2 * seed, "bins": [[0.5, 0.4, 10]]},
+                "mode_coverage": {"recall": 0.5 + 0.2 * seed, "precision": 0.25},
+                "latency_ms": {"p50": 10.0, "p95": 20.0 + seed},
+            }
+    del runs[1]["baseline"]["latency_ms"]
+    systems = collect(runs)["systems"]
+    found = systems["distilled"]
+    assert found["calibration"] == {"error": {"mean": 0.2, "lowest": 0.1, "highest": 0.3}}
+    assert found["mode_coverage"]["recall"] == {"mean": 0.6, "lowest": 0.5, "highest": 0.7}
+    assert found["mode_coverage"]["precision"]["mean"] == 0.25
+    assert found["latency_ms"]["p50"]["highest"] == 10.0
+    assert found["latency_ms"]["p95"] == {"mean": 20.5, "lowest": 20.0, "highest": 21.0}
+    assert "latency_ms" not in systems["baseline"]
+    assert "mode_coverage" in systems["baseline"]
+    assert readme.table(collect(runs)).splitlines()[-1].startswith("| distilled | 1,000 | 33.0")
+
+
 def test_no_folder_of_one_machine_is_kept() -> None:
     (run,) = collect([report(20.0, 30.0, 0.5)])["runs"]
     assert run["command"] == "kdlab distill --data FOLDER --pair en-de --seed 0"
