@@ -19,6 +19,11 @@ def keep_memory() -> bool:
 
     Does nothing without the GNU C library, or where the user has set one of its MALLOC_ variables. The process then
     never shrinks below its peak.
+
+    >>> from unittest.mock import patch
+    >>> with patch.dict(os.environ, MALLOC_ARENA_MAX="1"):  # the user's own setting stands
+    ...     keep_memory()
+    False
     """
     if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
         return False

@@ -86,12 +86,20 @@ def check_result(
 
 
 def is_healthy(loss: Tensor) -> bool:
-    """Whether the result holds no NaN: the one look at values that a step pays for."""
+    """Whether the result holds no NaN: the one look at values that a step pays for.
+
+    >>> is_healthy(torch.tensor(0.1)), is_healthy(torch.tensor(math.inf)), is_healthy(torch.tensor(math.nan))
+    (True, True, False)
+    """
     return torch.compiler.is_compiling() or not torch.isnan(loss.detach()).any()
 
 
 def unusable_rows(logits: Tensor) -> Tensor:
-    """Which rows of logits, [...] boolean, are no distribution."""
+    """Which rows of logits, [...] boolean, are no distribution.
+
+    >>> unusable_rows(torch.tensor([[0.0, -math.inf], [0.0, math.nan], [-math.inf, -math.inf]]))
+    tensor([False,  True,  True])
+    """
     return (logits.isnan() | (logits == torch.inf)).any(-1) | (logits == -torch.inf).all(-1)
 
 

@@ -116,6 +116,19 @@ def build_cache(
     Raises:
         ValueError: no examples; a folder that holds a cache of something else (the message says what differs); a
             teacher that gives a TopK or NaN; k above the vocabulary.
+
+    >>> import tempfile
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> class Teacher:  # at every position: 0.5, 0.3, 0.2
+    ...     def __call__(self, batch):
+    ...         return torch.tensor([0.5, 0.3, 0.2]).log().expand(*batch["labels"].shape, 3)
+    ...     def fingerprint(self):
+    ...         return "an example"
+    >>> tokenizer, examples = train_tokenizer(["a"], 300), [Example([5, 1], [2, 1]), Example([6, 1], [0, 2, 1])]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cache = build_cache(Path(folder), Teacher(), tokenizer, examples, Keep(k=2))
+    ...     cache.lengths.tolist(), cache.manifest["teacher"]
+    ([2, 3], 'an example')
     """
     if not examples:
         raise ValueError("examples: got none, expected at least one")
@@ -174,6 +187,19 @@ class TeacherCache:
     Raises:
         FileNotFoundError: no cache there, or one that is not finished.
         ValueError: made from something else; a shard that is cut or changed.
+
+    >>> import tempfile
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> class Teacher:  # at every position: 0.5, 0.3, 0.2
+    ...     def __call__(self, batch):
+    ...         return torch.tensor([0.5, 0.3, 0.2]).log().expand(*batch["labels"].shape, 3)
+    ...     def fingerprint(self):
+    ...         return "an example"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     examples = [Example([5, 1], [1])]
+    ...     _ = build_cache(Path(folder), Teacher(), train_tokenizer(["a"], 300), examples, Keep(k=2))
+    ...     TeacherCache(Path(folder), expected=identity(examples=examples)).read([0]).events().exp()
+    tensor([[0.5000, 0.3000, 0.2000]])
     """
 
     def __init__(self, folder: Path, *, expected: Mapping[str, Any] | None = None, verify: bool = True):

@@ -37,6 +37,14 @@ def calibration(model: PreTrainedModel, examples: Sequence[Example], bins: int =
     Returns:
         `error`, the expected calibration error, from 0 to 1, and `bins`, as `reliability_bins` gives them. A model
         that gives NaN (a training that diverged) has the error NaN and no bins.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20))
+    >>> _ = model.model.shared.weight.data.zero_()  # every token has probability 1/20; the first, 0, is its choice
+    >>> found = calibration(model, [Example([5, 1], [7, 8, 1])])
+    >>> round(found["error"], 4), found["bins"][0][1:]  # never right
+    (0.05, (0.0, 3))
     """
     model.eval()
     confidence, correct = [], []

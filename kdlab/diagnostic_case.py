@@ -61,7 +61,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Answer:
-    """Student and teacher on one batch; nats. `counted` [batch, length] says which tokens count."""
+    """Student and teacher on one batch; nats. `counted` [batch, length] says which tokens count.
+
+    >>> certain = torch.tensor([[[0.0, -math.inf]]])
+    >>> Answer({"labels": torch.tensor([[0]])}, torch.tensor([[True]]), certain, certain, certain, certain).labels
+    tensor([[0]])
+    """
 
     batch: Batch
     counted: Tensor
@@ -79,6 +84,15 @@ class Case:
     """A student, its teacher and a few batches, as `diagnose` takes them; every check can be run on it alone.
 
     Args and errors: see `kdlab.diagnostics.diagnose`.
+
+    >>> from types import SimpleNamespace
+    >>> class Half(nn.Module):  # a student that gives both words probability 1/2, whatever it reads
+    ...     def forward(self, input_ids, **inputs):
+    ...         return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 2))
+    >>> batch = {"input_ids": torch.tensor([[0, 1]]), "labels": torch.tensor([[1, -100]])}
+    >>> case = Case(Half(), lambda batch: torch.tensor([[[0.25, 0.75]] * 2]).log(), batch)
+    >>> case.tokens, round(case.kl, 4), round(case.label_loss, 4)  # 0.25 log 1/2 + 0.75 log 3/2; -log 0.75
+    (1, 0.1308, 0.2877)
     """
 
     def __init__(
@@ -199,18 +213,27 @@ class Case:
 
 
 def check(function: Callable[[Case], Finding]) -> Callable[[Case], Finding]:
-    """Marks a check: it runs without grad, and leaves random states and modes as they were."""
+    """Marks a check: it runs without grad, and leaves random states and modes as they were.
+
+    >>> @check
+    ... def check_size(case):
+    ...     return Finding("size", "clear", {"drawn": torch.rand(1).item(), "grad": torch.is_grad_enabled()})
+    >>> case = Case(nn.Linear(1, 1), lambda batch: None, {"input_ids": Tensor(), "labels": torch.tensor([[1]])})
+    >>> one, other = check_size(case), check_size(case)  # the first draw leaves the random state as it was
+    >>> one.evidence == other.evidence, one.evidence["grad"]
+    (True, False)
+    """
 
     @wraps(function)
     def run(case: Case) -> Finding:
-        with undisturbed(case.student), torch.no_grad():
+        with _undisturbed(case.student), torch.no_grad():
             return function(case)
 
     return run
 
 
 @contextmanager
-def undisturbed(student: nn.Module) -> Iterator[None]:
+def _undisturbed(student: nn.Module) -> Iterator[None]:
     """Puts back torch's random states, and for each module of the student whether it trains."""
     modes = [(module, module.training) for module in student.modules()]
     devices = list(range(torch.cuda.device_count()))  # empty without a GPU
@@ -223,24 +246,53 @@ def undisturbed(student: nn.Module) -> Iterator[None]:
 
 
 def number(value: Tensor | float) -> float:
-    """Of a scalar, whether or not it requires grad."""
+    """Of a scalar, whether or not it requires grad.
+
+    >>> number(torch.tensor(0.5, requires_grad=True)), number(0.5)
+    (0.5, 0.5)
+    """
     return float(value.item() if isinstance(value, Tensor) else value)
 
 
 def model_logits(model: nn.Module, batch: Batch) -> Tensor:
-    """Logits [batch, length, vocabulary] as the Distiller gets them."""
+    """Logits [batch, length, vocabulary] as the Distiller gets them.
+
+    >>> from types import SimpleNamespace
+    >>> class Echo(nn.Module):  # its logits at each position: the token that stands there
+    ...     def forward(self, input_ids, **inputs):
+    ...         return SimpleNamespace(logits=input_ids[..., None].float())
+    >>> ids = torch.tensor([[5, 6]])
+    >>> model_logits(Echo(), {"input_ids": ids, "labels": ids}).flatten()  # labels are not passed on
+    tensor([5., 6.])
+    """
     inputs: dict[str, Any] = {name: batch[name] for name in MODEL_INPUTS if name in batch}
     logits: Tensor = model(**inputs, use_cache=False).logits
     return logits
 
 
 def with_rolled(batch: Batch, keys: tuple[str, ...], step: int) -> dict[str, Tensor]:
-    """The batch with these fields given to the next rows."""
+    """The batch with these fields given to the next rows.
+
+    >>> batch = {"input_ids": torch.tensor([[1], [2], [3]]), "labels": torch.tensor([[7], [8], [9]])}
+    >>> rolled = with_rolled(batch, ("input_ids",), step=1)
+    >>> rolled["input_ids"].flatten().tolist(), rolled["labels"].flatten().tolist()
+    ([3, 1, 2], [7, 8, 9])
+    """
     return {name: value.roll(step, 0) if name in keys else value for name, value in batch.items()}
 
 
 def ask_or_none(case: Case, batch: Batch) -> Tensor | TopK | None:
-    """A teacher that knows the truth refuses a target that is no translation of its source."""
+    """A teacher that knows the truth refuses a target that is no translation of its source.
+
+    >>> def teacher(batch):
+    ...     if batch["labels"].max() > 1:
+    ...         raise ValueError("labels: got no translation of this source")
+    ...     return torch.zeros(*batch["labels"].shape, 2)
+    >>> good, bad = ({"input_ids": Tensor(), "labels": torch.tensor([[last]])} for last in (1, 2))
+    >>> case = Case(nn.Linear(1, 1), teacher, good)
+    >>> ask_or_none(case, good), ask_or_none(case, bad)
+    (tensor([[[0., 0.]]]), None)
+    """
     try:
         return case.teacher(batch)
     except ValueError:
@@ -248,7 +300,12 @@ def ask_or_none(case: Case, batch: Batch) -> Tensor | TopK | None:
 
 
 def dense(target: Tensor | TopK) -> Tensor:
-    """Log-probabilities [..., vocabulary]; a `TopK`'s tail is spread evenly over the entries it stands for."""
+    """Log-probabilities [..., vocabulary]; a `TopK`'s tail is spread evenly over the entries it stands for.
+
+    >>> top = TopK.from_logits(torch.tensor([0.6, 0.3, 0.1]).log(), k=1)
+    >>> dense(top).exp()  # the tail's 0.4, in halves
+    tensor([0.6000, 0.2000, 0.2000])
+    """
     if isinstance(target, Tensor):
         return log_probabilities(target)
     known = target.indices >= 0
@@ -261,26 +318,44 @@ def dense(target: Tensor | TopK) -> Tensor:
 
 
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) of every row, in nats."""
+    """KL(p || q) of every row, in nats.
+
+    >>> kl(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    tensor([0.1438])
+    """
     return token_divergence(make_divergence("forward_kl"), log_q, log_p)
 
 
 def label_scores(log_p: Tensor, labels: Tensor, offset: int = 0) -> Tensor:
-    """log p of each label in the row `offset` further on, [batch, length]; 0 where there is none, or no label."""
+    """log p of each label in the row `offset` further on, [batch, length]; 0 where there is none, or no label.
+
+    >>> log_p = torch.tensor([[[0.5, 0.5], [0.25, 0.75]]]).log()
+    >>> label_scores(log_p, torch.tensor([[0, -100]])).exp(), label_scores(log_p, torch.tensor([[0, -100]]), 1).exp()
+    (tensor([[0.5000, 1.0000]]), tensor([[0.2500, 1.0000]]))
+    """
     rows = log_p.roll(-offset, dims=1)
     chosen = rows.gather(-1, labels.clamp(0, log_p.shape[-1] - 1)[..., None]).squeeze(-1).clamp_min(EXCLUDED)
     return chosen.masked_fill(labels < 0, 0.0)
 
 
 def mean_of_rows(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean over the tokens of each row that count, [batch]; rows without any are left out."""
+    """Mean over the tokens of each row that count, [batch]; rows without any are left out.
+
+    >>> values, counted = torch.tensor([[1.0, 3.0], [5.0, 9.0], [7.0, 7.0]]), torch.tensor([[1, 1], [1, 0], [0, 0]])
+    >>> mean_of_rows(values, counted.bool())
+    tensor([2., 5.])
+    """
     tokens = counted.sum(1)
     sums = values.masked_fill(~counted, 0.0).sum(1)
     return (sums / tokens.clamp_min(1))[tokens > 0]
 
 
 def standard_error(values: Tensor) -> float:
-    """Of the mean of independent values; infinite for fewer than two."""
+    """Of the mean of independent values; infinite for fewer than two.
+
+    >>> standard_error(torch.tensor([1.0, 3.0])), standard_error(torch.tensor([1.0]))  # sqrt 2 / sqrt 2
+    (1.0, inf)
+    """
     return float(values.double().std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
 
 
@@ -289,6 +364,9 @@ def critical(count: int) -> float:
 
     By the first terms of its expansion (Abramowitz and Stegun 26.7.5); infinite below four values, where the expansion
     says nothing.
+
+    >>> critical(3), round(critical(20), 2), round(critical(10_000), 2)
+    (inf, 3.9, 3.3)
     """
     if count < 4:
         return math.inf
@@ -300,7 +378,11 @@ def critical(count: int) -> float:
 
 
 def lower_bound(values: Tensor) -> float:
-    """What the mean of these values is above, all but certainly; -inf for too few of them."""
+    """What the mean of these values is above, all but certainly; -inf for too few of them.
+
+    >>> lower_bound(torch.tensor([1.0, 1.0, 1.0, 1.0])), lower_bound(torch.tensor([1.0, 1.0]))
+    (1.0, -inf)
+    """
     reach = critical(len(values))
     return float(values.double().mean()) - reach * standard_error(values) if reach < math.inf else -math.inf
 
@@ -311,6 +393,10 @@ def rounding(logits: Tensor) -> float:
     No sum in a model is much longer than its vocabulary V, so in float32 an entry is off by about sqrt(V) roundings,
     and by one more of its own type. Two distributions whose logits differ by d at most have a KL of d^2 / 2 at most
     (Hoeffding's lemma).
+
+    >>> logits = torch.tensor([8.0, 0.0])
+    >>> rounding(logits) < 1e-6, rounding(logits.bfloat16()) > 1e-3
+    (True, True)
     """
     finite = logits[logits.isfinite()]
     size = max(float(finite.abs().max()) if len(finite) else 0.0, 1.0)

@@ -65,6 +65,17 @@ class Diagnosis:
     """What `diagnose` found, a finding for each cause, in the order in which they were asked.
 
     `print` shows it: first what is wrong or explains the loss, with its numbers, then the rest in one line each.
+
+    >>> found = Diagnosis((Finding("mask", "clear"), Finding("shift", "fault", {"rows": 1}, "compare row i with i")))
+    >>> print(found)
+    cause: shift
+    <BLANKLINE>
+    fault    shift
+        compare row i with i
+        rows 1
+    clear    mask
+    >>> found["mask"].verdict
+    'clear'
     """
 
     findings: tuple[Finding, ...]
@@ -162,7 +173,21 @@ def diagnose(
 
 
 def examine(case: Case) -> Diagnosis:
-    """Ask every check; one whose answer would mean nothing is skipped."""
+    """Ask every check; one whose answer would mean nothing is skipped.
+
+    >>> from types import SimpleNamespace
+    >>> class Table(nn.Module):  # a student with one distribution for each word that it reads
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.rows = nn.Embedding.from_pretrained(torch.zeros(5, 5), freeze=True)
+    ...     def forward(self, decoder_input_ids, **inputs):
+    ...         return SimpleNamespace(logits=self.rows(decoder_input_ids))
+    >>> labels = torch.tensor([[1, 2, 3, 4, 0]] * 4)
+    >>> batch = {"input_ids": labels, "labels": labels, "decoder_input_ids": labels.roll(1, 1)}
+    >>> truth = 4 * nn.functional.one_hot(labels, 5).float()
+    >>> examine(Case(Table(), lambda batch: truth, batch)).cause
+    'frozen'
+    """
     found: dict[str, Finding] = {}
 
     def ask(cause: str) -> Finding:

@@ -63,6 +63,24 @@ class Distiller(Seq2SeqTrainer):
 
     `evaluate` reports `eval_loss`: the training loss (unsmoothed) of `eval_dataset`, in nats a token over all its
     tokens, not a mean of means over batches.
+
+    >>> import tempfile
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> from kdlab.teachers import LiveTeacher
+    >>> from kdlab.text.batches import Example, collate
+    >>> student, teacher = (MarianMTModel(marian_config(Architecture(size, 1, 1, 8), 20)) for size in (8, 16))
+    >>> def pad(examples):
+    ...     return collate(examples, pad_token_id=0, decoder_start_token_id=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     args = Seq2SeqTrainingArguments(
+    ...         folder, max_steps=2, remove_unused_columns=False, report_to=[], save_strategy="no", use_cpu=True
+    ...     )
+    ...     data = {"train_dataset": [Example([5, 1], [7, 8, 1])] * 16, "data_collator": pad}
+    ...     distiller = Distiller(student, args, teacher=LiveTeacher(teacher), description="an example", **data)
+    ...     result = distiller.train()
+    >>> result.global_step, distiller.fused_step.head.vocabulary  # the loss came from hidden states
+    (2, 20)
     """
 
     def __init__(

@@ -38,7 +38,11 @@ def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def scaled_logits(logits: Tensor, temperature: float) -> Tensor:
-    """logits / temperature, float32 at least; the logits themselves where nothing changes."""
+    """logits / temperature, float32 at least; the logits themselves where nothing changes.
+
+    >>> scaled_logits(torch.tensor([2.0, 4.0], dtype=torch.bfloat16), temperature=2.0)
+    tensor([1., 2.])
+    """
     logits = at_least_float32(logits)
     return logits if temperature == 1.0 else logits / temperature
 
@@ -201,12 +205,20 @@ class TopK:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Cast half-precision tensors to float32 and leave wider ones as they are."""
+    """Cast half-precision tensors to float32 and leave wider ones as they are.
+
+    >>> at_least_float32(torch.zeros(1).half()).dtype, at_least_float32(torch.zeros(1).double()).dtype
+    (torch.float32, torch.float64)
+    """
     return x.to(wide_dtype(x))
 
 
 def wide_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """The widest type among them, float32 at least."""
+    """The widest type among them, float32 at least.
+
+    >>> wide_dtype(torch.zeros(1).half(), None, torch.zeros(1).double())
+    torch.float64
+    """
     dtype = torch.float32
     for tensor in tensors:
         dtype = dtype if tensor is None else torch.promote_types(dtype, tensor.dtype)

@@ -26,7 +26,12 @@ from torch import Tensor
 
 
 class LogPair:
-    """log p and log q of some tokens, [tokens, vocabulary], and what the divergences share of them."""
+    """log p and log q of some tokens, [tokens, vocabulary], and what the divergences share of them.
+
+    >>> pair = LogPair(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    >>> pair.log_ratio.exp(), pair.mixture(0.5)
+    (tensor([[2.0000, 0.6667]]), tensor([[0.3750, 0.6250]]))
+    """
 
     def __init__(self, log_p: Tensor, log_q: Tensor):
         self.log_p, self.log_q = log_p, log_q
@@ -74,7 +79,17 @@ class LogPair:
 
 
 class Divergence(ABC):
-    """One f-divergence. A subclass gives f, and its two numerically safe forms."""
+    """One f-divergence. A subclass gives f, and its two numerically safe forms.
+
+    The value is the sum of the terms, and D = SUM q f(p / q):
+
+    >>> pair = LogPair(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    >>> member = TotalVariation()
+    >>> member.value(pair), (pair.q * member.generator(pair.p / pair.q)).sum(-1)
+    (tensor([0.2500]), tensor([0.2500]))
+    >>> ForwardKL().logit_gradient(pair)  # q - p
+    tensor([[-0.2500,  0.2500]])
+    """
 
     #: The gradient falls as 1 / T**power at high temperature T: what temperature scaling multiplies by.
     temperature_power: ClassVar[int] = 2
@@ -105,7 +120,12 @@ class Divergence(ABC):
 
 @dataclass(frozen=True)
 class ForwardKL(Divergence):
-    """KL(p || q) = SUM p log(p / q)."""
+    """KL(p || q) = SUM p log(p / q).
+
+    >>> pair = LogPair(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    >>> ForwardKL().value(pair)  # 0.5 log 2 + 0.5 log 2/3
+    tensor([0.1438])
+    """
 
     def generator(self, t: Tensor) -> Tensor:
         return t * t.log()
@@ -126,7 +146,12 @@ class ForwardKL(Divergence):
 
 @dataclass(frozen=True)
 class ReverseKL(Divergence):
-    """KL(q || p) = SUM q log(q / p)."""
+    """KL(q || p) = SUM q log(q / p).
+
+    >>> pair = LogPair(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    >>> ReverseKL().value(pair)  # 0.25 log 1/2 + 0.75 log 3/2
+    tensor([0.1308])
+    """
 
     def generator(self, t: Tensor) -> Tensor:
         return -t.log()
@@ -141,7 +166,12 @@ class ReverseKL(Divergence):
 
 @dataclass(frozen=True)
 class GeneralizedJSD(Divergence):
-    """beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q (Agarwal et al. 2024)."""
+    """beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q (Agarwal et al. 2024).
+
+    >>> apart = LogPair(torch.tensor([[1.0, 0.0]]).log(), torch.tensor([[0.0, 1.0]]).log())
+    >>> GeneralizedJSD(beta=0.5).value(apart)  # log 2, as far apart as two can be
+    tensor([0.6931])
+    """
 
     beta: float = 0.5
     normalized: bool = False
@@ -171,7 +201,12 @@ class GeneralizedJSD(Divergence):
 
 @dataclass(frozen=True)
 class SkewForwardKL(Divergence):
-    """KL(p || skew p + (1 - skew) q) (Ko et al. 2024)."""
+    """KL(p || skew p + (1 - skew) q) (Ko et al. 2024).
+
+    >>> apart = LogPair(torch.tensor([[1.0, 0.0]]).log(), torch.tensor([[0.0, 1.0]]).log())
+    >>> SkewForwardKL(skew=0.5).value(apart), ForwardKL().value(apart)  # -log skew
+    (tensor([0.6931]), tensor([inf]))
+    """
 
     skew: float = 0.1
 
@@ -192,7 +227,12 @@ class SkewForwardKL(Divergence):
 
 @dataclass(frozen=True)
 class SkewReverseKL(Divergence):
-    """KL(q || (1 - skew) p + skew q) (Ko et al. 2024)."""
+    """KL(q || (1 - skew) p + skew q) (Ko et al. 2024).
+
+    >>> apart = LogPair(torch.tensor([[1.0, 0.0]]).log(), torch.tensor([[0.0, 1.0]]).log())
+    >>> SkewReverseKL(skew=0.5).value(apart), ReverseKL().value(apart)  # -log skew
+    (tensor([0.6931]), tensor([inf]))
+    """
 
     skew: float = 0.1
 
@@ -213,7 +253,12 @@ class SkewReverseKL(Divergence):
 
 @dataclass(frozen=True)
 class TotalVariation(Divergence):
-    """1/2 SUM |p - q|."""
+    """1/2 SUM |p - q|.
+
+    >>> pair = LogPair(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    >>> TotalVariation().value(pair), TotalVariation().temperature_power
+    (tensor([0.2500]), 1)
+    """
 
     temperature_power: ClassVar[int] = 1
 
@@ -229,7 +274,12 @@ class TotalVariation(Divergence):
 
 @dataclass(frozen=True)
 class AlphaDivergence(Divergence):
-    """(SUM p^alpha q^(1 - alpha) - 1) / (alpha (alpha - 1)) (Amari 1985); alpha is neither 0 nor 1 here."""
+    """(SUM p^alpha q^(1 - alpha) - 1) / (alpha (alpha - 1)) (Amari 1985); alpha is neither 0 nor 1 here.
+
+    >>> pair = LogPair(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    >>> AlphaDivergence(alpha=2.0).value(pair), ChiSquare().value(pair) / 2
+    (tensor([0.1667]), tensor([0.1667]))
+    """
 
     alpha: float = 0.5
 
@@ -254,7 +304,12 @@ class AlphaDivergence(Divergence):
 
 @dataclass(frozen=True)
 class SquaredHellinger(Divergence):
-    """1/2 SUM (sqrt p - sqrt q)^2."""
+    """1/2 SUM (sqrt p - sqrt q)^2.
+
+    >>> pair = LogPair(torch.tensor([[0.64, 0.36]]).log(), torch.tensor([[0.36, 0.64]]).log())
+    >>> SquaredHellinger().value(pair)  # ((0.8 - 0.6)^2 + (0.6 - 0.8)^2) / 2
+    tensor([0.0400])
+    """
 
     def generator(self, t: Tensor) -> Tensor:
         return (t.sqrt() - 1) ** 2 / 2
@@ -268,7 +323,12 @@ class SquaredHellinger(Divergence):
 
 @dataclass(frozen=True)
 class ChiSquare(Divergence):
-    """SUM (p - q)^2 / q (Pearson). Beyond float32 soon: log(p / q) = 90 is enough."""
+    """SUM (p - q)^2 / q (Pearson). Beyond float32 soon: log(p / q) = 90 is enough.
+
+    >>> pair = LogPair(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    >>> ChiSquare().value(pair)  # 0.25^2 / 0.25 + 0.25^2 / 0.75
+    tensor([0.3333])
+    """
 
     def generator(self, t: Tensor) -> Tensor:
         return (t - 1) ** 2
@@ -327,7 +387,11 @@ def make_divergence(name: str, **parameters: Any) -> Divergence:
 
 def may_hold(condition: Tensor) -> bool:
     """Whether a condition holds somewhere. On a CPU a look saves a pass over large tensors; elsewhere it would mean
-    to wait for the device, so the answer is yes."""
+    to wait for the device, so the answer is yes.
+
+    >>> may_hold(torch.tensor([False, True])), may_hold(torch.tensor([False, False]))
+    (True, False)
+    """
     if condition.device.type != "cpu" or torch.compiler.is_compiling():
         return True
     return bool(condition.any())

@@ -29,6 +29,12 @@ class BleuStatistics:
     """n-gram matches of each sentence, of which corpus BLEU is a function of the sums.
 
     Keeping them makes a bootstrap cheap: a resample is a sum over rows.
+
+    >>> counted = BleuStatistics.of(["the bus is red", "no"], ["the bus is red", "yes"])
+    >>> counted.counts[:, :4].tolist()  # 4 words, 3 pairs, 2 triples, 1 of four
+    [[4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]]
+    >>> round(counted.bleu(np.array([1, 0]))), counted.bleu() < 100
+    (100, True)
     """
 
     counts: NDArray[np.float64]  # [sentences, 10]: 4 matches, 4 totals, hypothesis length, reference length
@@ -59,7 +65,12 @@ class BleuStatistics:
 
 
 def resample_weights(sentences: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """How often each sentence is drawn in each bootstrap resample, [resamples, sentences]."""
+    """How often each sentence is drawn in each bootstrap resample, [resamples, sentences].
+
+    >>> weights = resample_weights(sentences=5, resamples=3, seed=0)
+    >>> weights.shape, weights.sum(1).tolist()
+    ((3, 5), [5, 5, 5])
+    """
     generator = np.random.default_rng(seed)
     return generator.multinomial(sentences, np.full(sentences, 1 / sentences), size=resamples)
 
@@ -67,7 +78,12 @@ def resample_weights(sentences: int, resamples: int, seed: int) -> NDArray[np.in
 def translation_quality(
     hypotheses: Sequence[str], references: Sequence[str], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """BLEU and chrF of the corpus, a 95% bootstrap interval of BLEU, and sacrebleu's signatures."""
+    """BLEU and chrF of the corpus, a 95% bootstrap interval of BLEU, and sacrebleu's signatures.
+
+    >>> quality = translation_quality(["the bus is red"] * 2, ["the bus is red"] * 2, resamples=10)
+    >>> quality["bleu"], quality["bleu_interval"], quality["chrf"]
+    (100.0, [100.0, 100.0], 100.0)
+    """
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
@@ -96,6 +112,13 @@ def gap_closed(
 
     The four are lists of sentences in one order. Every resample draws the same sentences for all three systems.
     `value` is None where the teacher is no better than the student alone: there is no gap to close.
+
+    >>> references = ["the bus is very red", "the key is here now"]
+    >>> alone, teacher = ["a car", "a day"], references
+    >>> gap_closed(teacher, alone, teacher, references, resamples=10)["value"]  # as good as the teacher
+    1.0
+    >>> gap_closed(teacher, alone=teacher, teacher=alone, references=references, resamples=10)["value"] is None
+    True
     """
     systems = [BleuStatistics.of(system, references) for system in (distilled, alone, teacher)]
     weights = resample_weights(len(references), resamples, seed)
@@ -113,7 +136,16 @@ def gap_closed(
 def distance_to_teacher(
     student: PreTrainedModel, teacher: Teacher, examples: Sequence[Example]
 ) -> dict[str, float]:
-    """Mean KL(teacher || student) in nats a token on reference prefixes, and how often their best tokens agree."""
+    """Mean KL(teacher || student) in nats a token on reference prefixes, and how often their best tokens agree.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> from kdlab.teachers import LiveTeacher
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20))
+    >>> distance = distance_to_teacher(model, LiveTeacher(model), [Example([5, 1], [7, 8, 1])])
+    >>> {name: round(value, 4) for name, value in distance.items()}  # a student that is its teacher
+    {'kl_to_teacher': 0.0, 'agreement': 1.0}
+    """
     student.eval()
     forward_kl = make_divergence("forward_kl")
     divergence, agreed, tokens = 0.0, 0, 0
@@ -134,7 +166,16 @@ def distance_to_teacher(
 
 @torch.no_grad()
 def sequence_scores(model: PreTrainedModel, examples: Sequence[Example]) -> list[float]:
-    """log Pr(target | source) of each example under an encoder-decoder model, in nats."""
+    """log Pr(target | source) of each example under an encoder-decoder model, in nats.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20)).eval()
+    >>> _ = model.model.shared.weight.data.zero_()  # every token has probability 1/20
+    >>> scores = sequence_scores(model, [Example([5, 1], [7, 1]), Example([5, 6, 1], [7, 8, 1])])
+    >>> [round(float(-score / np.log(20)), 4) for score in scores]  # -log 20 for each of two and of three tokens
+    [2.0, 3.0]
+    """
     scores = [0.0] * len(examples)
     for indices, batch in zip(_order(examples), evaluation_batches(model, examples), strict=True):
         logits = model_logits(model, batch)
@@ -145,13 +186,30 @@ def sequence_scores(model: PreTrainedModel, examples: Sequence[Example]) -> list
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """Bytes of the weights in a model folder, in the one format that would be loaded."""
+    """Bytes of the weights in a model folder, in the one format that would be loaded.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, size in (("model.safetensors", 4), ("pytorch_model.bin", 4), ("tokenizer.json", 9)):
+    ...         _ = (Path(folder) / name).write_bytes(bytes(size))
+    ...     bytes_on_disk(Path(folder))
+    4
+    """
     files = list(folder.glob("*.safetensors")) or list(folder.glob("pytorch_model*.bin"))
     return sum(path.stat().st_size for path in files)
 
 
 def evaluation_batches(model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, torch.Tensor]]:
-    """All examples once, long ones first, on the model's device."""
+    """All examples once, long ones first, on the model's device.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20))
+    >>> (batch,) = evaluation_batches(model, [Example([5, 1], [7, 1]), Example([5, 6, 1], [8, 9, 1])])
+    >>> batch["labels"]
+    tensor([[   8,    9,    1],
+            [   7,    1, -100]])
+    """
     device = next(model.parameters()).device
     return [
         {
@@ -167,7 +225,15 @@ def evaluation_batches(model: PreTrainedModel, examples: Sequence[Example]) -> l
 
 
 def model_logits(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """[batch, target length, vocabulary] in float32."""
+    """[batch, target length, vocabulary] in float32.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20)).bfloat16()
+    >>> (batch,) = evaluation_batches(model, [Example([5, 1], [7, 8, 1])])
+    >>> model_logits(model, batch).shape, model_logits(model, batch).dtype
+    (torch.Size([1, 3, 20]), torch.float32)
+    """
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids")}
     return at_least_float32(model(**inputs).logits)
 

@@ -53,7 +53,17 @@ LATENCY_SENTENCES = 50  # one by one they take a second or two
 
 
 class Experiment:
-    """Runs, or goes on with, one experiment in a folder. Every finished stage is found again there."""
+    """Runs, or goes on with, one experiment in a folder. Every finished stage is found again there.
+
+    >>> import tempfile
+    >>> sides = {"train.tsv": "a\\tx\\nb\\ty\\n", "val.tsv": "c\\tz\\n", "test.tsv": "d\\tw\\n"}
+    >>> with tempfile.TemporaryDirectory() as data:
+    ...     for name, text in sides.items():
+    ...         _ = (Path(data) / name).write_text(text, encoding="utf-8")
+    ...     experiment = Experiment(Settings(data=data, profile="ci", temperature=2.0), Path("runs/an_example"))
+    >>> experiment.level, experiment.loss.options["temperature"], experiment.describe_data()["test_sets"]
+    ('sequence', 2.0, {'test': 1})
+    """
 
     def __init__(self, settings: Settings, folder: Path):
         self.settings, self.folder = settings, folder
@@ -279,7 +289,22 @@ class Experiment:
 def get_teacher(
     settings: Settings, profile: Profile, task: Task, device: torch.device
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
-    """The teacher that the user names, or one trained on the data and kept in the user's cache."""
+    """The teacher that the user names, or one trained on the data and kept in the user's cache.
+
+    >>> import tempfile
+    >>> from kdlab.profiles import PROFILES
+    >>> from kdlab.text.parallel import Corpus
+    >>> text = ParallelText(["a b"], ["x y"])
+    >>> task = Task(Corpus("letters", ("en", "de"), text, text, {"test": text}, []), text)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tokenizer = train_tokenizer(["a b", "x y"], 300)
+    ...     _ = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).save_pretrained(folder)
+    ...     _ = tokenizer.save_pretrained(folder)
+    ...     settings = Settings(teacher=folder)  # one that is there is trained no more
+    ...     model, *_ = get_teacher(settings, PROFILES["text", "ci"], task, torch.device("cpu"))
+    >>> model.config.d_model, model.training
+    (8, False)
+    """
     if settings.teacher is not None:
         name = settings.teacher.removeprefix("hub:")
         return load_model(name, device), load_tokenizer(name), {}
@@ -306,7 +331,21 @@ def get_teacher(
 
 
 def train_teacher(profile: Profile, task: Task, folder: Path) -> None:
-    """Tokenizer and teacher, from scratch."""
+    """Tokenizer and teacher, from scratch.
+
+    >>> import tempfile
+    >>> from kdlab.profiles import PROFILES
+    >>> from kdlab.text.parallel import Corpus
+    >>> text = ParallelText(["a b"], ["x y"])
+    >>> task = Task(Corpus("letters", ("en", "de"), text, text, {"test": text}, []), text)
+    >>> profile = PROFILES["text", "ci"]
+    >>> recipe = replace(profile.teacher_recipe, updates=2, warmup=0)
+    >>> profile = replace(profile, vocabulary=300, teacher=Architecture(8, 1, 1, 8), teacher_recipe=recipe)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     train_teacher(profile, task, Path(folder))
+    ...     finished(Path(folder))["updates"]
+    2
+    """
     text = task.teacher_text
     tokenizer = train_tokenizer([*text.sources, *text.targets], profile.vocabulary)
     pairs = [encode_pairs(tokenizer, part) for part in (text, task.corpus.validation)]
@@ -323,14 +362,29 @@ def train_teacher(profile: Profile, task: Task, folder: Path) -> None:
 
 
 def encode_pairs(tokenizer: PreTrainedTokenizerBase, text: ParallelText) -> list[Example]:
-    """A parallel text as token ids."""
+    """A parallel text as token ids.
+
+    >>> tokenizer = train_tokenizer(["a b", "x y"], 300)
+    >>> (example,) = encode_pairs(tokenizer, ParallelText(["a b"], ["x y"]))
+    >>> tokenizer.decode(example.source_ids), tokenizer.decode(example.target_ids)
+    ('a b</s>', 'x y</s>')
+    """
     sources = encode_sources(tokenizer, text.sources, MAX_LENGTH)
     targets = encode_targets(tokenizer, text.targets, MAX_LENGTH)
     return [Example(source, target) for source, target in zip(sources, targets, strict=True)]
 
 
 def load_model(name: str, device: torch.device) -> PreTrainedModel:
-    """An encoder-decoder model from a folder or the hub, in eval mode."""
+    """An encoder-decoder model from a folder or the hub, in eval mode.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tokenizer = train_tokenizer(["a b"], 300)
+    ...     _ = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).save_pretrained(folder)
+    ...     model = load_model(folder, torch.device("cpu"))
+    >>> type(model).__name__, model.training
+    ('MarianMTModel', False)
+    """
     from transformers import AutoModelForSeq2SeqLM
 
     try:

@@ -82,7 +82,12 @@ def export_model(
 
 
 def require_packages(to: str) -> None:
-    """Refuse a runtime that is unknown, or whose packages are not installed."""
+    """Refuse a runtime that is unknown, or whose packages are not installed.
+
+    >>> require_packages("tflite")
+    Traceback (most recent call last):
+    ValueError: to: got 'tflite', expected 'ctranslate2' or 'onnx'
+    """
     if to not in PACKAGES:
         raise ValueError(f"to: got {to!r}, expected {' or '.join(map(repr, PACKAGES))}")
     missing = [name for name in PACKAGES[to] if find_spec(name) is None]
@@ -94,7 +99,12 @@ def require_packages(to: str) -> None:
 
 
 def check_kind(model: Any, tokenizer: Any) -> MarianMTModel:
-    """Return the model, or refuse what the exports, written for those of `new_model`, would get wrong in silence."""
+    """Return the model, or refuse what the exports, written for those of `new_model`, would get wrong in silence.
+
+    >>> check_kind(torch.nn.Linear(1, 1), tokenizer=None)
+    Traceback (most recent call last):
+    ValueError: model: got a Linear, expected a MarianMTModel, such as new_model makes
+    """
     from transformers import MarianMTModel
 
     if not isinstance(model, MarianMTModel):
@@ -137,7 +147,15 @@ def check_out(out: Path) -> None:
 
 
 def is_exported(folder: Path) -> bool:
-    """Whether `export_model` wrote the folder."""
+    """Whether `export_model` wrote the folder.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     before = is_exported(Path(folder))
+    ...     write_json(Path(folder) / RECORD, {"runtime": "onnx"})
+    ...     before, is_exported(Path(folder))
+    (False, True)
+    """
     return "runtime" in (read_json(folder / RECORD) or {})
 
 
@@ -145,6 +163,13 @@ def output_bias(model: MarianMTModel) -> torch.Tensor:
     """What is added to the logits: the model's own bias, and `SUPPRESSED` for the tokens that no translation holds.
 
     Shape [vocabulary].
+
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> model = new_model(Architecture(8, 1, 1, 8), train_tokenizer(["a b c"], 300), seed=0)
+    >>> bias = output_bias(model)
+    >>> bias[model.config.pad_token_id].item() == SUPPRESSED, bias[1:].abs().max().item()
+    (True, 0.0)
     """
     bias = model.final_logits_bias.detach().reshape(-1).clone()
     bias[model.generation_config.suppress_tokens] = SUPPRESSED
@@ -152,7 +177,14 @@ def output_bias(model: MarianMTModel) -> torch.Tensor:
 
 
 def decoder_facts(model: MarianMTModel) -> dict[str, Any]:
-    """Token ids and sizes that whoever runs an export needs to know."""
+    """Token ids and sizes that whoever runs an export needs to know.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> facts = decoder_facts(MarianMTModel(marian_config(Architecture(8, 1, 1, 8, heads=2), vocabulary=20)))
+    >>> facts["vocabulary"], facts["heads"], facts["head_size"], facts["eos_token_id"]
+    (20, 2, 4, 1)
+    """
     config = model.config
     return {
         "decoder_start_token_id": config.decoder_start_token_id,
@@ -170,6 +202,13 @@ def probe(model: MarianMTModel, rows: int = 4, length: int = 12) -> tuple[list[l
     """Sources of many lengths and targets of one, as random token ids, to compare an export with the model on.
 
     Sources end in eos; targets do not. The same for every model of one size.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20))
+    >>> sources, targets = probe(model, rows=3, length=4)
+    >>> [len(ids) for ids in sources], [ids[-1] for ids in sources], [len(ids) for ids in targets]
+    ([2, 4, 6], [1, 1, 1], [4, 4, 4])
     """
     generator = torch.Generator().manual_seed(0)
     usual = [
@@ -193,6 +232,13 @@ def reference_logits(
     """The model's logits after the start token and each target token, [rows, length + 1, vocabulary].
 
     The suppressed tokens get their bias here too. Every source runs alone, without padding.
+
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> model = new_model(Architecture(8, 1, 1, 8), train_tokenizer(["a b c"], 300), seed=0).eval()
+    >>> logits = reference_logits(model, *probe(model, rows=2, length=4))
+    >>> logits.shape, bool((logits[..., 0] < -9e3).all())  # pad, which no translation holds
+    (torch.Size([2, 5, 259]), True)
     """
     start = model.config.decoder_start_token_id
     rows = [

@@ -32,6 +32,16 @@ def write_ctranslate2(
     """Write `model.bin`, `config.json` and `shared_vocabulary.json`; returns the differences from the model.
 
     Raises: ValueError if the float32 model differs from `model`, or the tokenizer's tokens are not all different.
+
+    >>> import tempfile
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b c"], 300)
+    >>> model = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).eval()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     differences = write_ctranslate2(model, tokenizer, Path(folder), int8=False)
+    >>> differences["difference"] < 1e-4
+    True
     """
     tokens = _vocabulary(tokenizer)
     with progress_bar(3 if int8 else 2, "exporting to CTranslate2", "steps") as bar:
@@ -48,7 +58,7 @@ def write_ctranslate2(
     return found
 
 
-def specification(model: MarianMTModel) -> Any:
+def _specification(model: MarianMTModel) -> Any:
     """`ctranslate2.specs.TransformerSpec` with the model's weights, copied: quantising changes them in place."""
     from ctranslate2.specs import TransformerDecoderSpec, TransformerEncoderSpec, TransformerSpec
     from ctranslate2.specs.common_spec import Activation
@@ -80,7 +90,19 @@ def specification(model: MarianMTModel) -> Any:
 
 
 def difference_from(model: MarianMTModel, tokens: list[str], folder: Path) -> float:
-    """The largest difference between token log-probabilities of the written model and of `model`, in nats."""
+    """The largest difference between token log-probabilities of the written model and of `model`, in nats.
+
+    >>> import tempfile
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b c"], 300)
+    >>> model, other = (new_model(Architecture(8, 1, 1, 8), tokenizer, seed).eval() for seed in (0, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_ctranslate2(model, tokenizer, Path(folder), int8=False)
+    ...     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    ...     difference_from(model, tokens, Path(folder)) < 1e-4, difference_from(other, tokens, Path(folder)) > 1e-3
+    (True, True)
+    """
     import ctranslate2
 
     sources, targets = probe(model)
@@ -101,7 +123,7 @@ def _save(
     folder: Path,
     quantization: str,
 ) -> None:
-    spec, config = specification(model), decoder_facts(model)
+    spec, config = _specification(model), decoder_facts(model)
     spec.register_source_vocabulary(tokens)
     spec.register_target_vocabulary(tokens)
     spec.config.decoder_start_token = tokens[config["decoder_start_token_id"]]

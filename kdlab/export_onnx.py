@@ -36,6 +36,15 @@ def write_onnx(
     """Write the two graphs; returns the differences of their logits from the model's.
 
     Raises: ValueError if the float32 graphs differ from `model`.
+
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b c"], 300)
+    >>> model = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).eval()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     differences = write_onnx(model, tokenizer, Path(folder), int8=False)
+    ...     sorted(path.name for path in Path(folder).iterdir()), differences["difference"] < 1e-4
+    (['decoder.onnx', 'encoder.onnx'], True)
     """
     with progress_bar(3 if int8 else 2, "exporting to ONNX", "steps") as bar:
         write_encoder(model, folder / ENCODER)
@@ -47,14 +56,24 @@ def write_onnx(
         bar.update()
         if int8:
             for name in (ENCODER, DECODER):
-                quantise(folder / name)
+                _quantise(folder / name)
             found["difference"] = difference_from(model, folder)
             bar.update()
     return found
 
 
 def difference_from(model: MarianMTModel, folder: Path) -> float:
-    """The largest difference between logits of the graphs and of `model`, on one padded batch of random tokens."""
+    """The largest difference between logits of the graphs and of `model`, on one padded batch of random tokens.
+
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b c"], 300)
+    >>> model, other = (new_model(Architecture(8, 1, 1, 8), tokenizer, seed).eval() for seed in (0, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_onnx(model, tokenizer, Path(folder), int8=False)
+    ...     difference_from(model, Path(folder)) < 1e-4, difference_from(other, Path(folder)) > 1e-3
+    (True, True)
+    """
     from kdlab.exported import OnnxModel
 
     runtime = OnnxModel(folder, decoder_facts(model))
@@ -66,7 +85,7 @@ def difference_from(model: MarianMTModel, folder: Path) -> float:
     return float((found - reference_logits(model, sources, targets)).abs().max())
 
 
-def quantise(path: Path) -> None:
+def _quantise(path: Path) -> None:
     """8-bit weights in place, by onnxruntime's dynamic quantisation: activations get their scale as they come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -49,7 +49,21 @@ PATIENCE = 2.0
 
 
 class CTranslate2Model:
-    """Greedy and beam search by CTranslate2, on the CPU; its beam search differs a little from transformers'."""
+    """Greedy and beam search by CTranslate2, on the CPU; its beam search differs a little from transformers'.
+
+    >>> import tempfile
+    >>> from kdlab.export import export_model
+    >>> from kdlab.generation import search_batch
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b c"], 300)
+    >>> model = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).eval()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record = export_model(model, tokenizer, "ctranslate2", f"{folder}/export", int8=False)
+    ...     found = CTranslate2Model(Path(folder) / "export", record).search_batch([[5, 1]], Search())
+    >>> found == search_batch(model, [[5, 1]], Search())
+    True
+    """
 
     def __init__(self, folder: Path, record: dict[str, Any], threads: int = 0):
         import ctranslate2
@@ -77,7 +91,21 @@ class CTranslate2Model:
 
 
 class OnnxModel:
-    """Greedy search over the two graphs that `kdlab.export_onnx` describes, by onnxruntime on the CPU."""
+    """Greedy search over the two graphs that `kdlab.export_onnx` describes, by onnxruntime on the CPU.
+
+    >>> import tempfile
+    >>> from kdlab.export import export_model
+    >>> from kdlab.generation import search_batch
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b c"], 300)
+    >>> model = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).eval()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record = export_model(model, tokenizer, "onnx", f"{folder}/export", int8=False)
+    ...     found = OnnxModel(Path(folder) / "export", record).search_batch([[5, 1]], Search())
+    >>> found == search_batch(model, [[5, 1]], Search())
+    True
+    """
 
     def __init__(self, folder: Path, record: dict[str, Any], threads: int = 0):
         self.record = record

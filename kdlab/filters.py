@@ -105,7 +105,11 @@ FILTER_SETS = {
 
 
 def filters_called(name: str) -> Filters:
-    """One of `FILTER_SETS`; ValueError for another name."""
+    """One of `FILTER_SETS`; ValueError for another name.
+
+    >>> filters_called("none").length_ratio is None, filters_called("default").length_ratio is None
+    (True, False)
+    """
     if name not in FILTER_SETS:
         raise ValueError(f"filters: got {name!r}, expected one of {', '.join(FILTER_SETS)}")
     return FILTER_SETS[name]

@@ -42,7 +42,24 @@ class Fit:
 
 
 def fit(student: nn.Module, task: Task, optimizer: MakeOptimizer, updates: int) -> Fit:
-    """Train a copy (without dropout) until the goal is reached or the updates are used up."""
+    """Train a copy (without dropout) until the goal is reached or the updates are used up.
+
+    >>> from types import SimpleNamespace
+    >>> class Table(nn.Module):  # a student with one distribution for each word that it reads
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.rows = nn.Embedding.from_pretrained(torch.zeros(2, 2), freeze=False)
+    ...     def forward(self, input_ids, **inputs):
+    ...         return SimpleNamespace(logits=self.rows(input_ids))
+    >>> from kdlab.losses import reverse_kl
+    >>> ids = torch.tensor([[0, 1]])
+    >>> pair = {"input_ids": ids, "labels": ids}, torch.tensor([[[0.9, 0.1]] * 2]).log()
+    >>> task = Task([pair], reverse_kl, goal=0.05)
+    >>> student = Table()
+    >>> found = fit(student, task, adam_on_all(0.1), updates=50)
+    >>> round(found.start, 4), found.reached, student.rows.weight.abs().max().item()  # only a copy has learnt
+    (0.5108, True, 0.0)
+    """
     model = copy_of(student)
     made = optimizer(model)
     peaks = [float(group["lr"]) for group in made.param_groups]
@@ -68,22 +85,49 @@ def fit(student: nn.Module, task: Task, optimizer: MakeOptimizer, updates: int) 
 
 
 def copy_of(student: nn.Module) -> nn.Module:
+    """A copy in eval mode, without gradients; the student stays as it is.
+
+    >>> student = nn.Linear(1, 1)
+    >>> copied = copy_of(student)
+    >>> copied.training, student.training, copied.weight is student.weight
+    (False, True, False)
+    """
     model = copy.deepcopy(student).eval()
     model.zero_grad()
     return model
 
 
 def train_all(model: nn.Module) -> Iterable[nn.Parameter]:
-    """Every parameter but fixed positions."""
+    """Every parameter but fixed positions.
+
+    >>> model = nn.ModuleDict({"embed_positions": nn.Embedding(8, 2), "layer": nn.Linear(2, 2)})
+    >>> _ = model.requires_grad_(False)
+    >>> [tuple(parameter.shape) for parameter in train_all(model)]
+    [(2, 2), (2,)]
+    """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.endswith("embed_positions.weight"))
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> Optimizer:
+    """AdamW without weight decay for those of the parameters that train.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> _ = layer.bias.requires_grad_(False)
+    >>> group = adam(layer.parameters(), 0.01).param_groups[0]
+    >>> len(group["params"]), group["lr"], group["weight_decay"]
+    (1, 0.01, 0.0)
+    """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     return torch.optim.AdamW(trainable, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
 
 
 def adam_on_all(learning_rate: float) -> MakeOptimizer:
+    """`adam` on every parameter of the model that it is made for.
+
+    >>> layer = nn.Linear(2, 2).requires_grad_(False)
+    >>> len(adam_on_all(0.01)(layer).param_groups[0]["params"])
+    2
+    """
     return lambda model: adam(train_all(model), learning_rate)

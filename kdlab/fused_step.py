@@ -21,7 +21,19 @@ from kdlab.teachers import HiddenTeacher, Teacher
 
 @dataclass(frozen=True)
 class FusedStep:
-    """The distillation loss of a student and a teacher whose logits never exist at once. Made by `of`."""
+    """The distillation loss of a student and a teacher whose logits never exist at once. Made by `of`.
+
+    >>> from kdlab.students import Architecture, marian_config
+    >>> from kdlab.teachers import LiveTeacher
+    >>> from transformers import MarianMTModel
+    >>> config = marian_config(Architecture(8, 1, 1, 8), vocabulary=20)
+    >>> student, teacher = MarianMTModel(config), LiveTeacher(MarianMTModel(config))
+    >>> FusedStep.of(student, teacher, DistillationLoss(temperature=2.0)).head.vocabulary
+    20
+    >>> FusedStep.of(student, lambda batch: batch["logits"], DistillationLoss())
+    Traceback (most recent call last):
+    ValueError: teacher: got a function, expected one that gives hidden states, such as LiveTeacher
+    """
 
     head: LinearHead  # the student's
     teacher: HiddenTeacher

@@ -99,6 +99,12 @@ def generate(
     Yields:
         {index in `sources`: target ids}. Ids end in eos, unless the length limit cut them: those that do not
         are unfinished.
+
+    >>> class Echo:
+    ...     def search_batch(self, sources, search):
+    ...         return [list(ids) for ids in sources]
+    >>> list(generate(Echo(), [[5, 1], [6, 7, 1]], Search()))
+    [{1: [6, 7, 1], 0: [5, 1]}]
     """
     for batch in generate_candidates(model, sources, search, description, done=done):
         yield {index: candidates[0] for index, candidates in batch.items()}
@@ -160,7 +166,15 @@ def translate(
     search: Search,
     description: str = "translating",
 ) -> list[str]:
-    """Translations of `lines`, in their order. An empty line stays empty: there is nothing to translate."""
+    """Translations of `lines`, in their order. An empty line stays empty: there is nothing to translate.
+
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> class Echo:
+    ...     def search_batch(self, sources, search):
+    ...         return [list(ids) for ids in sources]
+    >>> translate(Echo(), train_tokenizer(["a b"], 300), ["a", "", "a b"], Search())
+    ['a', '', 'a b']
+    """
     from kdlab.text.tokenizers import MAX_LENGTH, encode_sources
 
     filled = [number for number, line in enumerate(lines) if line.strip()]
@@ -227,7 +241,16 @@ def search_batch(
     number: int = 0,
     max_length: int | None = None,
 ) -> list[list[int]]:
-    """The first candidate of each source: arguments and order as for `search_candidates`."""
+    """The first candidate of each source: arguments and order as for `search_candidates`.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20))
+    >>> sample = Search(sample=True, seed=1)
+    >>> once, again = (search_batch(model, [[5, 1]], sample, max_length=6) for _ in range(2))
+    >>> once == again, len(once[0]) <= 6
+    (True, True)
+    """
     found = search_candidates(model, sources, search, number, max_length)
     return [candidates[0] for candidates in found]
 
@@ -255,6 +278,13 @@ def search_candidates(
         ValueError: more than one candidate of another runtime; an empty prompt, or one that leaves no position.
 
     A model with several eos tokens ends a target in any of them.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20))
+    >>> found = search_candidates(model, [[5, 1], [6, 1]], Search(num_beams=3, candidates=2), max_length=4)
+    >>> [len(candidates) for candidates in found]
+    [2, 2]
     """
     if isinstance(model, Runtime):
         if search.candidates > 1:

@@ -16,7 +16,17 @@ from kdlab.distributions import wide_dtype
 
 @dataclass(frozen=True)
 class Head:
-    """A model's last hidden states and what makes logits of them."""
+    """A model's last hidden states and what makes logits of them.
+
+    >>> hidden, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]])
+    >>> head = Head.of(hidden, weight, torch.tensor([0.5, 0.0, 0.0]), scale=2.0, soft_cap=None, vocabulary=2)
+    >>> head.logits(slice(None))
+    tensor([[3., 4.]])
+    >>> totals = [torch.zeros(1, 2), torch.zeros(2, 2), torch.zeros(2)]
+    >>> head.pull_back(slice(None), head.logits(slice(None)), torch.tensor([[1.0, 0.0]]), totals)
+    >>> [total.tolist() for total in totals]
+    [[[2.0, 0.0]], [[2.0, 4.0], [0.0, 0.0]], [2.0, 0.0]]
+    """
 
     hidden: Tensor  # [tokens, hidden]
     weight: Tensor  # [vocabulary, hidden]

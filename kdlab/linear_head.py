@@ -52,6 +52,16 @@ class LinearHead:
         scale: the logits are multiplied by it.
         soft_cap: they become cap * tanh(logits / cap) after that; None: they don't.
         vocabulary: how many there are.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20)).eval()
+    >>> LinearHead.of(model)
+    LinearHead(scale=1.0, soft_cap=None, vocabulary=20)
+    >>> ids = torch.tensor([[5, 1]])
+    >>> batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids, "labels": ids}
+    >>> LinearHead.of(model).hidden_logits(model, batch).hidden.shape
+    torch.Size([1, 2, 8])
     """
 
     scale: float
@@ -143,6 +153,10 @@ def call_as_forward(wrapper: nn.Module, model: nn.Module, function: Callable[[],
 
     DistributedDataParallel prepares its sums of gradients when it is called, and looks at the output for the
     parameters that took part: a loss that is worked out beside it would leave each process with its own gradients.
+
+    >>> model = nn.Linear(2, 2)
+    >>> call_as_forward(model, model, lambda: torch.tensor(7.0)), model(torch.zeros(1, 2)).shape
+    (tensor(7.), torch.Size([1, 2]))
     """
     own = vars(model).get("forward")  # accelerate puts one there for mixed precision
     model.forward = function

@@ -50,6 +50,11 @@ class LossKind:
         counts_padding: positions whose label is -100 change the value.
         attached: a gradient comes back to the student's logits.
         parameters: of the divergence (beta, skew ...), where it was tried with some.
+
+    >>> import kdlab
+    >>> kind = identify_loss(kdlab.DistillationLoss("reverse_kl", ce_weight=0.5, temperature=2.0))
+    >>> kind.name, round(kind.temperature, 2), round(kind.factor, 3), round(kind.ce_factor, 3), kind.has_cross_entropy
+    ('reverse_kl', 2.0, 2.0, 0.5, True)
     """
 
     name: str | None

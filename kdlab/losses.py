@@ -366,7 +366,12 @@ def _cross_entropy(student: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
 def token_weight(
     student: Tensor, counted: Tensor | None, reduction: Reduction, num_items_in_batch: int | Tensor | None
 ) -> float | Tensor:
-    """What every token is multiplied by before the tokens, student [..., any], are summed up."""
+    """What every token is multiplied by before the tokens, student [..., any], are summed up.
+
+    >>> student, counted = torch.zeros(1, 4, 3), torch.tensor([[True, True, False, False]])
+    >>> token_weight(student, counted, "token_mean", None), token_weight(student, counted, "token_mean", 8)
+    (tensor(0.5000), 0.125)
+    """
     if reduction in ("sum", "none"):
         return 1.0
     items = num_items_in_batch

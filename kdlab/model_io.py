@@ -26,7 +26,12 @@ OPTIONAL_INPUTS = ("position_ids",)
 
 
 def batch_alignment(batch: Batch) -> Alignment:
-    """Which kind of batch it is: "encoder_decoder" or "causal", as `kdlab.distributions.align` names them."""
+    """Which kind of batch it is: "encoder_decoder" or "causal", as `kdlab.distributions.align` names them.
+
+    >>> batch = {"input_ids": Tensor(), "labels": Tensor()}
+    >>> batch_alignment({**batch, "decoder_input_ids": Tensor()}), batch_alignment(batch)
+    ('encoder_decoder', 'causal')
+    """
     return "encoder_decoder" if "decoder_input_ids" in batch else "causal"
 
 
@@ -35,6 +40,10 @@ def model_inputs(model: nn.Module, batch: Batch) -> dict[str, Any]:
 
     Raises:
         ValueError: an encoder-decoder model and a decoder-only batch, or the other way round; a missing tensor.
+
+    >>> batch = {"input_ids": Tensor(), "attention_mask": Tensor(), "labels": Tensor(), "example_ids": Tensor()}
+    >>> sorted(model_inputs(nn.Identity(), batch))
+    ['attention_mask', 'input_ids', 'use_cache']
     """
     alignment = batch_alignment(batch)
     config = getattr(model, "config", None)
@@ -73,10 +82,26 @@ def aligned(rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def target_labels(batch: Batch) -> Tensor:
-    """[batch, targets], the labels of the rows that a Teacher gives; see `aligned`."""
+    """[batch, targets], the labels of the rows that a Teacher gives; see `aligned`.
+
+    >>> import torch
+    >>> batch = {"labels": torch.tensor([[-100, 6, 7]])}
+    >>> target_labels(batch), target_labels({**batch, "decoder_input_ids": torch.tensor([[0, 5, 6]])})
+    (tensor([[6, 7]]), tensor([[-100,    6,    7]]))
+    """
     return aligned(batch["labels"].unsqueeze(-1), batch)[1]
 
 
 def target_logits(model: nn.Module, batch: Batch) -> Tensor:
-    """The model's logits beside `target_labels(batch)`, [batch, targets, vocabulary]."""
+    """The model's logits beside `target_labels(batch)`, [batch, targets, vocabulary].
+
+    >>> import torch
+    >>> from types import SimpleNamespace
+    >>> class Echo(nn.Module):  # its logits at each position: the token that stands there
+    ...     def forward(self, input_ids, **inputs):
+    ...         return SimpleNamespace(logits=input_ids[..., None].float())
+    >>> ids = torch.tensor([[5, 6, 7]])
+    >>> target_logits(Echo(), {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}).flatten()
+    tensor([5., 6.])
+    """
     return aligned(model(**model_inputs(model, batch)).logits, batch)[0]

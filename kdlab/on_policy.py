@@ -128,7 +128,7 @@ class OnPolicy:
             self._sample(model, [ids for rows in sources for ids in rows], (seed, update, 1 + process))
         )
         return [
-            with_targets(batch, rows, [next(targets) for _ in rows], model)
+            _with_targets(batch, rows, [next(targets) for _ in rows], model)
             for batch, rows in zip(batches, sources, strict=True)
         ]
 
@@ -152,7 +152,7 @@ class OnPolicy:
         return targets
 
 
-def with_targets(
+def _with_targets(
     batch: Batch, sources: Sequence[list[int]], targets: Sequence[list[int]], model: PreTrainedModel
 ) -> dict[str, Tensor]:
     """The batch of these sources and targets, as the model reads it, on the device of `batch`.

@@ -109,13 +109,13 @@ def check_learning_rate(case: Case) -> Finding:
         return Finding("learning_rate", "fault", evidence, "the learning rate is 0: nothing moves")
     if not case.is_high:
         return Finding("learning_rate", "clear", evidence | _standing(case), "the student has learnt")
-    reference, own = case_fit(case).reference, case_fit(case).own
+    reference, own = _case_fit(case).reference, _case_fit(case).own
     if not reference.reached or own is None:
         return Finding("learning_rate", "skipped", evidence, "no learning rate that was tried fits one batch")
     evidence |= {
         "loss_on_one_batch_before": own.start,
         f"after_{own.updates}_updates": own.end,
-        "goal": case_fit(case).task.goal,
+        "goal": _case_fit(case).task.goal,
         "reference_learning_rate": reference.learning_rate,
         "updates_of_the_reference": reference.updates,
     }
@@ -145,12 +145,12 @@ def check_frozen(case: Case) -> Finding:
         return Finding("frozen", "fault", evidence, "all parameters are frozen: call requires_grad_(True)")
     if not frozen or not case.is_high:
         return Finding("frozen", "clear", evidence)
-    reference, kept = case_fit(case).reference, _fit_reference_with_frozen(case)
+    reference, kept = _case_fit(case).reference, _fit_reference_with_frozen(case)
     evidence |= {
         "loss_on_one_batch_before": reference.start,
         "after_training_all": reference.end,
         "after_training_the_rest": kept.end,
-        "goal": case_fit(case).task.goal,
+        "goal": _case_fit(case).task.goal,
     }
     if reference.reached and not kept.reached:
         return Finding(
@@ -183,7 +183,7 @@ class OneBatch:
     own: Fit | None
 
 
-def case_fit(case: Case) -> OneBatch:
+def _case_fit(case: Case) -> OneBatch:
     """Fit the first sentences of the first batch; kept with the case."""
     return _kept(case, "one_batch", lambda: _fit_one_batch(case))
 
@@ -231,7 +231,7 @@ def _reference(student: nn.Module, task: Task, updates: int) -> Fit:
 
 def _fit_reference_with_frozen(case: Case) -> Fit:
     def run() -> Fit:
-        one = case_fit(case)
+        one = _case_fit(case)
         return fit(
             case.student,
             one.task,
@@ -243,13 +243,13 @@ def _fit_reference_with_frozen(case: Case) -> Fit:
 
 
 def _own_fails(case: Case) -> bool:
-    own = case_fit(case).own if case.is_high else None
+    own = _case_fit(case).own if case.is_high else None
     return own is not None and not own.reached
 
 
 def _all_trained(case: Case) -> Fit:
     """The run's own kind of optimizer and learning rate, on every parameter."""
-    one = case_fit(case)
+    one = _case_fit(case)
     if one.own is not None and _trains_all(case):
         return one.own
     return _kept(case, "all_trained", lambda: _scaled(case, 1.0, _patience(one.reference)))
@@ -265,7 +265,7 @@ def _trains_all(case: Case) -> bool:
 
 def _scaled(case: Case, factor: float, updates: int) -> Fit:
     """The same at another learning rate."""
-    one = case_fit(case)
+    one = _case_fit(case)
     rate = factor * max(_rates(case.training))
 
     def make(model: nn.Module) -> Optimizer:
@@ -314,7 +314,7 @@ def _by_training_on(cause: str, case: Case) -> Finding:
     """Both verdicts come from one fit: of all batches if one can be fitted."""
     if not case.is_high:
         return Finding(cause, "clear", _standing(case), "the student has learnt nine tenths of what there is")
-    one = case_fit(case).reference
+    one = _case_fit(case).reference
     both = _kept(case, "all_batches", lambda: _fit_all(case, one)) if one.reached else one
     evidence = _standing(case) | {
         "parameters": sum(p.numel() for p in case.student.parameters()),

@@ -24,7 +24,13 @@ _MASK = ("attention_mask", "int64", ["batch", "source"])
 
 
 class Graph:
-    """Nodes and weights as they are added; every operator returns the name of its output."""
+    """Nodes and weights as they are added; every operator returns the name of its output.
+
+    >>> graph = Graph()
+    >>> hidden = graph.add("Add", "input", graph.constant("bias", np.ones(2)))
+    >>> graph.item(hidden, 0), [node.op_type for node in graph.nodes], sorted(graph.weights)
+    ('gather_1', ['Add', 'Gather'], ['bias', 'index_0'])
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -72,7 +78,19 @@ class Graph:
 
 
 def write_encoder(model: MarianMTModel, path: Path) -> None:
-    """Once a sentence: source -> keys and values of every decoder layer."""
+    """Once a sentence: source -> keys and values of every decoder layer.
+
+    >>> import tempfile
+    >>> import onnx
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_encoder(model, Path(folder) / "encoder.onnx")
+    ...     graph = onnx.load(Path(folder) / "encoder.onnx").graph
+    >>> [value.name for value in graph.input], [value.name for value in graph.output]
+    (['input_ids', 'attention_mask'], ['memory'])
+    """
     config, encoder, graph = model.config, model.model.encoder, Graph()
     embedded = graph.add("Gather", graph.constant("embedding", model.lm_head.weight), "input_ids")
     length = graph.add("Shape", "input_ids", start=1, end=2)
@@ -101,7 +119,19 @@ def write_encoder(model: MarianMTModel, path: Path) -> None:
 
 
 def write_decoder(model: MarianMTModel, path: Path) -> None:
-    """Once a token: the last token and all keys and values -> logits of the next."""
+    """Once a token: the last token and all keys and values -> logits of the next.
+
+    >>> import tempfile
+    >>> import onnx
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> model = new_model(Architecture(8, 1, 1, 8), train_tokenizer(["a b c"], 300), seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_decoder(model, Path(folder) / "decoder.onnx")
+    ...     graph = onnx.load(Path(folder) / "decoder.onnx").graph
+    >>> [value.name for value in graph.input], [value.name for value in graph.output]
+    (['input_ids', 'attention_mask', 'memory', 'past'], ['logits', 'present'])
+    """
     config, decoder, graph = model.config, model.model.decoder, Graph()
     # [d_model, vocabulary]: a token's embedding is a column, and the logits are one product with the same weight.
     table = graph.constant("embedding", model.lm_head.weight.T)

@@ -43,6 +43,12 @@ class Plot(Figure):
         alt_text: what the figure shows, for who cannot see it.
 
     `to_html` gives both as a piece of a page, and a notebook shows that.
+
+    >>> with new_plot("update", "loss", width=2.0) as (plot, axes):
+    ...     _ = axes.plot([1, 2], [3.0, 1.5])
+    >>> plot.alt_text = "The loss falls from 3.0 to 1.5."
+    >>> plot.to_html()[:68]
+    '<div role="img" aria-label="The loss falls from 3.0 to 1.5."><svg xm'
     """
 
     alt_text: str = ""
@@ -61,7 +67,12 @@ class Plot(Figure):
 
 @contextmanager
 def new_plot(x: str, y: str, width: float, height: float | None = None) -> Iterator[tuple[Plot, Any]]:
-    """A figure with one pair of axes; all its text is made while the sizes hold."""
+    """A figure with one pair of axes; all its text is made while the sizes hold.
+
+    >>> with new_plot("update", "loss", width=4.0) as (plot, axes):
+    ...     axes.get_xlabel(), plot.get_size_inches().tolist()
+    ('update', [4.0, 3.0])
+    """
     with matplotlib.rc_context(_SIZES):
         plot: Plot = Plot(figsize=(width, height or 0.75 * width), layout="constrained", facecolor="white")
         axes = plot.add_subplot()
@@ -72,7 +83,14 @@ def new_plot(x: str, y: str, width: float, height: float | None = None) -> Itera
 
 
 def legend(plot: Plot, names: Sequence[str], *, always: bool = False) -> None:
-    """Names above the axes, where they hide nothing, in two columns if they are short; the figure grows by it."""
+    """Names above the axes, where they hide nothing, in two columns if they are short; the figure grows by it.
+
+    >>> with new_plot("update", "loss", width=4.0) as (plot, axes):
+    ...     _ = axes.plot([1, 2], label="teacher"), axes.plot([2, 1], label="student")
+    ...     legend(plot, ["teacher", "student"])  # one line of two columns
+    >>> round(float(plot.get_figheight()), 2)
+    3.18
+    """
     if len(names) < 2 and not always:
         return
     width, height = plot.get_size_inches()
@@ -83,6 +101,13 @@ def legend(plot: Plot, names: Sequence[str], *, always: bool = False) -> None:
 
 
 def line_across(axes: Any, height: float, words: str) -> None:
+    """A dashed line at a height, named at its right end.
+
+    >>> with new_plot("update", "loss", width=4.0) as (plot, axes):
+    ...     line_across(axes, 0.7, "the teacher's entropy")
+    ...     axes.lines[0].get_ydata(), axes.texts[0].get_text()
+    ([0.7, 0.7], "the teacher's entropy")
+    """
     axes.axhline(height, color="#666666", linewidth=1.2, linestyle=(0, (2, 2)))
     axes.annotate(
         words,
@@ -96,13 +121,24 @@ def line_across(axes: Any, height: float, words: str) -> None:
 
 
 def bar(number: int) -> dict[str, Any]:
+    """How the bars of a series are drawn, as matplotlib's `bar` takes it: another hatch for each.
+
+    >>> bar(0)["facecolor"], bar(1)["facecolor"], bar(1)["hatch"]
+    ('#000000', 'white', '////')
+    """
     colour = STYLES[number][0]
     filled = colour if not HATCHES[number] else "white"
     return {"facecolor": filled, "edgecolor": colour, "hatch": HATCHES[number], "linewidth": 1.0}
 
 
 def name_places(plot: Plot, axes: Any, tokens: Sequence[str]) -> None:
-    """Tokens under their places; upright where they are many, and then the figure grows by the longest."""
+    """Tokens under their places; upright where they are many, and then the figure grows by the longest.
+
+    >>> with new_plot("", "loss", width=4.0) as (plot, axes):
+    ...     name_places(plot, axes, ["der", "Bus"])
+    ...     [label.get_text() for label in axes.get_xticklabels()]
+    ['der', 'Bus']
+    """
     upright = sum(map(len, tokens)) > 30
     axes.set_xticks(range(len(tokens)), tokens, rotation=90 if upright else 0)
     if upright:
@@ -112,7 +148,14 @@ def name_places(plot: Plot, axes: Any, tokens: Sequence[str]) -> None:
 
 
 def plain_log_ticks(axes: Any, values: Sequence[float]) -> None:
-    """1, 2, 5 times powers of ten, as people write them, and more where the span has no power of ten in it."""
+    """1, 2, 5 times powers of ten, as people write them, and more where the span has no power of ten in it.
+
+    >>> with new_plot("parameters", "BLEU", width=4.0) as (plot, axes):
+    ...     axes.set_xscale("log")
+    ...     plain_log_ticks(axes, [1e5, 1e6])
+    ...     axes.xaxis.get_major_formatter()(2e5)
+    '200 k'
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     span = max(values) / min(values)
@@ -123,6 +166,11 @@ def plain_log_ticks(axes: Any, values: Sequence[float]) -> None:
 
 
 def short(value: float) -> str:
+    """A number as it stands on an axis.
+
+    >>> short(1_500_000), short(200_000), short(0.5)
+    ('1.5 M', '200 k', '0.5')
+    """
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:g}{letter}"
@@ -130,6 +178,11 @@ def short(value: float) -> str:
 
 
 def along(tokens: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
+    """Each series in words for a text alternative: a value for each token, and the mean.
+
+    >>> along(["der", "Bus"], {"student": [0.5, 1.5]})
+    'student: der 0.500, Bus 1.500, mean 1.000'
+    """
     words = []
     for name, values in series.items():
         each = ", ".join(f"{token} {value:.3f}" for token, value in zip(tokens, values, strict=True))
@@ -138,6 +191,11 @@ def along(tokens: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
 
 
 def capital(text: str) -> str:
+    """The text with a capital at its start and the rest as it is.
+
+    >>> capital("nats a token of KL")
+    'Nats a token of KL'
+    """
     return text[:1].upper() + text[1:]
 
 

@@ -22,7 +22,12 @@ class LostProcessError(RuntimeError):
 
 
 def connect() -> None:
-    """Find the other processes, if there are any. On a machine without a GPU they talk by gloo."""
+    """Find the other processes, if there are any. On a machine without a GPU they talk by gloo.
+
+    >>> connect()  # a single process has nobody to find
+    >>> distributed.is_initialized(), count()
+    (False, 1)
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         from accelerate import PartialState
 
@@ -30,7 +35,12 @@ def connect() -> None:
 
 
 def disconnect() -> None:
-    """Part from the others at the end of the run."""
+    """Part from the others at the end of the run.
+
+    >>> disconnect()
+    >>> distributed.is_initialized()
+    False
+    """
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -45,7 +55,11 @@ def count() -> int:
 
 
 def rank() -> int:
-    """The number of this one, from 0."""
+    """The number of this one, from 0.
+
+    >>> rank()
+    0
+    """
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
@@ -63,6 +77,9 @@ def wait_for_all() -> None:
 
     Raises:
         LostProcessError: one of them has ended.
+
+    >>> wait_for_all(), count()  # a single process goes on at once
+    (None, 1)
     """
     if count() > 1:
         with lost_process_named():
@@ -71,7 +88,13 @@ def wait_for_all() -> None:
 
 @contextmanager
 def lost_process_named() -> Iterator[None]:
-    """Turn what a collective says of a lost connection into a `LostProcessError`."""
+    """Turn what a collective says of a lost connection into a `LostProcessError`.
+
+    >>> with lost_process_named():  # of a single process the error stays what it was
+    ...     raise RuntimeError("Connection closed by peer")
+    Traceback (most recent call last):
+    RuntimeError: Connection closed by peer
+    """
     try:
         yield
     except RuntimeError as error:

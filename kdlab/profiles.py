@@ -167,7 +167,12 @@ NAMES = ("ci", "cpu", "gpu")
 
 
 def choose_profile(name: str, data: str) -> tuple[str, Profile]:
-    """The profile called `name` for this data; "auto" is "gpu" where there is one, else "cpu"."""
+    """The profile called `name` for this data; "auto" is "gpu" where there is one, else "cpu".
+
+    >>> name, profile = choose_profile("ci", "phrasebook")
+    >>> name, profile.vocabulary, profile.phrasebook.grammar
+    ('ci', 800, 'small')
+    """
     if name == "auto":
         name = "gpu" if torch.cuda.is_available() else "cpu"
     if name not in NAMES:

@@ -13,7 +13,12 @@ from kdlab import processes
 def progress_bar(total: int, description: str, unit: str, **options: Any) -> tqdm[Any]:
     """A bar over `total` units. Written to a file or a CI log, it adds a line only every half minute.
 
-    Of several processes only the main one shows it."""
+    Of several processes only the main one shows it.
+
+    >>> with progress_bar(3, "translating", "sentences", disable=True) as bar:
+    ...     bar.total, bar.disable
+    (3, True)
+    """
     return tqdm(
         total=total,
         desc=description,

@@ -74,7 +74,10 @@ def projected_student(teacher: PreTrainedModel, architecture: Architecture, seed
     >>> from kdlab.students import marian_config
     >>> teacher = MarianMTModel(marian_config(Architecture(32, 2, 2, 64), 100))
     >>> student = projected_student(teacher, Architecture(16, 1, 1, 32), seed=0)
-    >>> gram = student.model.shared.weight @ student.model.shared.weight.T  # of rank 16, nearest to the teacher's
+    >>> table, projected = teacher.model.shared.weight, student.model.shared.weight
+    >>> energy = torch.linalg.svdvals(table)[:16].square().sum() * (32 / 16)  # of the largest 16; Marian's scale
+    >>> projected.shape, round((projected.square().sum() / energy).item(), 4)
+    (torch.Size([100, 16]), 1.0)
     """
     family = family_of(teacher)
     width, narrow = getattr(teacher.config, family.width), architecture.d_model

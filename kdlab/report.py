@@ -43,7 +43,11 @@ _COST: list[tuple[str, str, _Cell]] = [
 
 
 def titles(report: Mapping[str, Any]) -> dict[str, str]:
-    """The systems in this report, and what people call them."""
+    """The systems in this report, and what people call them.
+
+    >>> titles({"teacher": {}, "baseline": {}, "distilled": {}})
+    {'teacher': 'teacher', 'baseline': 'student alone', 'distilled': 'distilled'}
+    """
     present = {name: title for name, title in TITLES.items() if name in report}
     if "distilled_same_inputs" in present:
         present["distilled"] = "distilled, with D'"
@@ -51,23 +55,58 @@ def titles(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def quality_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, a row a system: how well it translates. KL in nats a token."""
+    """Header and rows, a row a system: how well it translates. KL in nats a token.
+
+    >>> tests = {"test": {"bleu_interval": [29.0, 31.0]}}
+    >>> header, rows = quality_table({"teacher": {"parameters": 10_000, "bleu": 30.0, "test_sets": tests}})
+    >>> header, rows
+    (['', 'parameters', 'BLEU (95% interval)'], [['teacher', '10,000', '30.0 (29.0 to 31.0)']])
+    """
     return _table(report, _QUALITY)
 
 
 def cost_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, a row a system: its size, its speed and its training."""
+    """Header and rows, a row a system: its size, its speed and its training.
+
+    >>> system = {"bytes_on_disk": 40_000, "latency_ms": {"p50": 3.14, "p95": 9.0}, "train_seconds": None}
+    >>> header, (row,) = cost_table({"teacher": system})
+    >>> dict(zip(header, row, strict=True))["latency p50, ms"], row[-1]  # one that was not trained here
+    ('3.1', '-')
+    """
     return _table(report, _COST)
 
 
 def text_table(report: Mapping[str, Any]) -> str:
-    """Both tables and the gap closed, for a terminal."""
+    """Both tables and the gap closed, for a terminal.
+
+    >>> made = {"parameters": 9, "bleu": 30.0, "test_sets": {"test": {"bleu_interval": [29.0, 31.0]}}}
+    >>> made |= {"bytes_on_disk": 40_000, "training": {"validation_curve": [[80, 2.0], [100, 1.9]]}}
+    >>> gaps = {"baseline": {"test": {"value": None}}}
+    >>> text = text_table({"teacher": made, "baseline": made, "gap_closed_by": gaps})
+    >>> for line in text.splitlines():
+    ...     print(line[:32].rstrip())
+                   parameters  BLEU
+    teacher                 9  30.0
+    student alone           9  30.0
+    <BLANKLINE>
+                     MB
+    teacher        0.04
+    student alone  0.04
+    <BLANKLINE>
+    gap closed (student alone, test)
+    student alone: lowest validation
+    """
     lines = [*_aligned(*quality_table(report)), "", *_aligned(*cost_table(report)), ""]
-    return "\n".join([*lines, *gap_lines(report), plateau_line(report), *target_lines(report)])
+    return "\n".join([*lines, *gap_lines(report), plateau_line(report), *_target_lines(report)])
 
 
 def gap_lines(report: Mapping[str, Any]) -> list[str]:
-    """One sentence for each student and test set."""
+    """One sentence for each student and test set.
+
+    >>> gap = {"value": 0.4, "interval": [0.25, 0.5]}
+    >>> gap_lines({"distilled": {}, "gap_closed_by": {"distilled": {"test": gap}}})
+    ['gap closed (distilled, test): 40%, 95% interval 25% to 50%']
+    """
     lines = []
     for name, tests in report["gap_closed_by"].items():
         for test, gap in tests.items():
@@ -81,7 +120,7 @@ def gap_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def target_lines(report: Mapping[str, Any]) -> list[str]:
+def _target_lines(report: Mapping[str, Any]) -> list[str]:
     """What became of the teacher's translations: one sentence for each set of sources that it translated."""
     lines = []
     for name, made in report.get("pseudo_targets", {}).items():
@@ -94,7 +133,12 @@ def target_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def plateau_line(report: Mapping[str, Any]) -> str:
-    """Whether the student alone was trained to its end: how much its validation loss still fell."""
+    """Whether the student alone was trained to its end: how much its validation loss still fell.
+
+    >>> curve = [[10, 3.0], [80, 2.0], [100, 1.5]]
+    >>> plateau_line({"baseline": {"training": {"validation_curve": curve}}})[:78]
+    'student alone: lowest validation loss 1.500, 25.0% below the lowest of the fir'
+    """
     early, lowest = lowest_losses(report["baseline"]["training"]["validation_curve"])
     return (
         f"student alone: lowest validation loss {lowest:.3f}, {1 - lowest / early:.1%} below the lowest of the first "
@@ -103,7 +147,18 @@ def plateau_line(report: Mapping[str, Any]) -> str:
 
 
 def html_page(report: Mapping[str, Any]) -> str:
-    """The whole report as one file that needs nothing else."""
+    """The whole report as one file that needs nothing else.
+
+    >>> made = {"parameters": 9, "bleu": 30.0, "chrf": 50.0, "kl_to_teacher": 0.0, "agreement": 1.0, "train_seconds": 9}
+    >>> test = {"bleu_interval": [29.0, 31.0], "signature": {"bleu": "nrefs:1"}}
+    >>> made |= {"tokens_per_second": 9, "bytes_on_disk": 40, "test_sets": {"test": test}}
+    >>> made |= {"training": {"validation_curve": [[80, 2.0], [100, 1.9]]}}
+    >>> report = {"teacher": made, "baseline": made, "gap_closed_by": {}, "data": {"name": "A & B"}}
+    >>> report["translations"] = {name: ["a bus"] for name in ("source", "reference", "teacher", "baseline")}
+    >>> page = html_page({**report, "teacher_seconds": 9})
+    >>> page.splitlines()[5], page.count("<svg")
+    ('<title>kdlab: A &amp; B</title>', 2)
+    """
     names = titles(report)
     main = next(iter(report["teacher"]["test_sets"]))
     curves = {
@@ -123,7 +178,7 @@ def html_page(report: Mapping[str, Any]) -> str:
         f"<p>{_explained(report)}</p>",
         "".join(
             f"<p>{html.escape(line)}</p>"
-            for line in [*gap_lines(report), plateau_line(report), *target_lines(report)]
+            for line in [*gap_lines(report), plateau_line(report), *_target_lines(report)]
         ),
         "<h2>Quality against size</h2>",
         quality_against_size(sizes).to_html(),

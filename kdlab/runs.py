@@ -39,6 +39,14 @@ def diagnose_run(folder: Path, student: str = "distilled") -> Diagnosis:
 
     The teacher is the one that the run names, or was trained and kept in the user's cache, and its data are read or
     drawn again. Where teacher or data are not to be had any more, the curve is judged alone and the rest is skipped.
+
+    >>> import tempfile
+    >>> from kdlab.files import write_json
+    >>> curve = [[10, 5.0], [20, 4.0], [30, 3.0], [40, 2.0], [50, 1.0]]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_json(Path(folder) / RECORD, {"validation_curve": curve})
+    ...     diagnose_run(Path(folder)).cause
+    'undertrained'
     """
     report, record = read_json(folder / "report.json"), read_json(folder / RECORD)
     if report is None and record is None:

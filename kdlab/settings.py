@@ -15,7 +15,16 @@ FROM_PROFILE = ("level", "divergence", "temperature", "ce_weight", "targets", "f
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user of `kdlab distill` chooses."""
+    """What the user of `kdlab distill` chooses.
+
+    >>> from kdlab.profiles import PROFILES
+    >>> settings = Settings(divergence="generalized_jsd", beta=0.1, updates=50)
+    >>> profile = settings.applied_to(PROFILES["phrasebook", "ci"])
+    >>> profile.student_recipe.updates, profile.student_recipe.learning_rate
+    (50, 0.005)
+    >>> settings.loss(profile).options["beta"]
+    0.1
+    """
 
     data: str = "phrasebook"
     pair: str = "en-de"
@@ -66,7 +75,13 @@ class Settings:
 
 
 def on_policy(profile: Profile) -> OnPolicy | None:
-    """When the student's own samples are the targets; not before the learning rate has reached its peak."""
+    """When the student's own samples are the targets; not before the learning rate has reached its peak.
+
+    >>> from kdlab.profiles import PROFILES
+    >>> profile = replace(PROFILES["phrasebook", "ci"], lmbda=0.5, level="word")
+    >>> on_policy(profile).start == profile.student_recipe.warmup, on_policy(PROFILES["phrasebook", "ci"])
+    (True, None)
+    """
     if profile.lmbda == 0:
         return None
     if profile.level == "sequence":

@@ -60,6 +60,14 @@ class Packed:
         indices: [entries], of the vocabulary, the most probable first.
         values: [entries] float16; of each token, the log-probabilities of its second entry to its last, then the
             tail's, less that of its first entry.
+
+    >>> logits = torch.tensor([[0.5, 0.3, 0.2], [0.98, 0.01, 0.01]]).log()
+    >>> packed = Packed.of(logits, Keep(k=2, min_probability=0.1))
+    >>> packed.counts.tolist(), packed.indices.tolist()
+    ([2, 1], [0, 1, 0])
+    >>> packed.unpack(vocabulary=3, temperature=1.0).events().exp()  # two entries and the tail
+    tensor([[0.5000, 0.3000, 0.2000],
+            [0.9800, 0.0000, 0.0200]])
     """
 
     counts: Array
@@ -124,7 +132,12 @@ class Packed:
 
 @dataclass(frozen=True)
 class ShardTypes:
-    """The number types of a cache's shards, as narrow as its vocabulary and k allow."""
+    """The number types of a cache's shards, as narrow as its vocabulary and k allow.
+
+    >>> types = ShardTypes.of(vocabulary=32_000, k=128)
+    >>> types.index.itemsize, types.count.itemsize, ShardTypes.of(vocabulary=150_000, k=256).index.itemsize
+    (2, 1, 4)
+    """
 
     index: np.dtype[Any]
     count: np.dtype[Any]
@@ -146,12 +159,24 @@ class ShardTypes:
 
 
 def shard_files(folder: Path, number: int) -> tuple[Path, Path]:
-    """The shard's data, and its record, which is written last: without it there is no shard."""
+    """The shard's data, and its record, which is written last: without it there is no shard.
+
+    >>> [path.name for path in shard_files(Path("cache"), 3)]
+    ['shard-00003.bin', 'shard-00003.json']
+    """
     return folder / f"shard-{number:05d}.bin", folder / f"shard-{number:05d}.json"
 
 
 def write_shard(folder: Path, number: int, types: ShardTypes, lengths: Sequence[int], packed: Packed) -> None:
-    """Write a shard, whole or not at all. `lengths`: target tokens of each example."""
+    """Write a shard, whole or not at all. `lengths`: target tokens of each example.
+
+    >>> import tempfile
+    >>> packed = Packed.of(torch.tensor([[0.5, 0.3, 0.2]]).log(), Keep(k=2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_shard(Path(folder), 0, ShardTypes.of(3, 2), lengths=[1], packed=packed)
+    ...     sorted((path.name, path.suffix == ".bin" and path.stat().st_size) for path in Path(folder).iterdir())
+    [('shard-00000.bin', 13), ('shard-00000.json', False)]
+    """
     file, record_file = shard_files(folder, number)
     record = {"examples": len(lengths), "tokens": len(packed.counts), "entries": len(packed.indices)}
     contents = (np.array(lengths), packed.indices, packed.values, packed.counts)
@@ -176,6 +201,13 @@ class Shard:
     Raises:
         FileNotFoundError: it was never finished.
         ValueError: a file that is cut, or (with `verify`) changed.
+
+    >>> import tempfile
+    >>> packed, types = Packed.of(torch.tensor([[0.5, 0.3, 0.2]] * 3).log(), Keep(k=2)), ShardTypes.of(3, 2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_shard(Path(folder), 0, types, lengths=[1, 2], packed=packed)
+    ...     Shard(Path(folder), 0, types, verify=True).read(1).indices.tolist()  # two tokens of two entries
+    [0, 1, 0, 1]
     """
 
     def __init__(self, folder: Path, number: int, types: ShardTypes, verify: bool):

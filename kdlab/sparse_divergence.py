@@ -41,6 +41,11 @@ def sparse_divergence(
     Returns:
         [...] in nats a token, float32 (float64 for float64 logits). Never above the divergence of the whole
         distributions (data processing inequality).
+
+    >>> from kdlab.divergences import ForwardKL
+    >>> p, q = torch.tensor([[0.5, 0.3, 0.2]]), torch.tensor([[0.25, 0.25, 0.5]])
+    >>> sparse_divergence(ForwardKL(), q.log(), TopK.from_logits(p.log(), k=1))  # of (0.5, 0.5) and (0.25, 0.75)
+    tensor([0.1438])
     """
     value: Tensor = _SparseDivergence.apply(student_logits, teacher, divergence, counted, scale)  # type: ignore[no-untyped-call]
     return value

@@ -56,6 +56,12 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, se
         architecture: the size.
         tokenizer: gives the vocabulary, pad (which is also the decoder's start token, as in Marian) and eos.
         seed: of the initial weights.
+
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b c"], vocabulary_size=300)
+    >>> model = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0)
+    >>> model.lm_head.weight is model.model.shared.weight, len(tokenizer), model.lm_head.weight.shape
+    (True, 259, torch.Size([259, 8]))
     """
     from transformers import GenerationConfig, MarianMTModel
 
@@ -115,7 +121,8 @@ def seeded(seed: int) -> Iterator[None]:
     >>> with seeded(0):
     ...     a = torch.rand(2)
     >>> with seeded(0):
-    ...     assert torch.equal(a, torch.rand(2))
+    ...     torch.equal(a, torch.rand(2))
+    True
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -24,7 +24,13 @@ class Task:
 
 
 def load_task(settings: Settings, sizes: PhrasebookSizes | None) -> Task:
-    """Read or draw the text."""
+    """Read or draw the text.
+
+    >>> sizes = PhrasebookSizes(teacher=3, labelled=2, unlabelled=4, validation=1, test=1, grammar="small")
+    >>> task = load_task(Settings(data="phrasebook"), sizes)
+    >>> len(task.teacher_text), len(task.corpus.train), len(task.corpus.unlabelled)
+    (3, 2, 4)
+    """
     if settings.data == "phrasebook":
         assert sizes is not None  # every phrasebook profile has them
         return phrasebook_task(sizes)
@@ -40,6 +46,11 @@ def phrasebook_task(sizes: PhrasebookSizes) -> Task:
     No test or validation source stands in any text that is trained on. The teacher's pairs come as the grammar makes
     them, some sources often: if all were different, a template with few sentences would be used up by the other
     parts, and the teacher would never see it.
+
+    >>> sizes = PhrasebookSizes(teacher=20, labelled=2, unlabelled=4, validation=1, test=1, grammar="small")
+    >>> task = phrasebook_task(sizes)
+    >>> set(task.corpus.test_sets["test"].sources) & set(task.teacher_text.sources)
+    set()
     """
     phrasebook = Phrasebook("small" if sizes.grammar == "small" else "full")
     counts = [sizes.test, sizes.validation, sizes.labelled]

@@ -65,6 +65,15 @@ class LiveTeacher:
     Raises:
         ValueError: from `check_apart`, if the student shares a parameter with it: to freeze one would freeze the
             other, and an optimizer step would move the teacher. When called: a batch of the other kind of model.
+
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.students import Architecture, marian_config
+    >>> from kdlab.text.batches import Example, collate
+    >>> model = MarianMTModel(marian_config(Architecture(8, 1, 1, 8), vocabulary=20))
+    >>> batch = collate([Example([5, 1], [7, 8, 1])], pad_token_id=0, decoder_start_token_id=0)
+    >>> logits = LiveTeacher(model)(batch)
+    >>> logits.shape, logits.requires_grad, model.training
+    (torch.Size([1, 3, 20]), False, False)
     """
 
     def __init__(self, model: nn.Module):
@@ -128,6 +137,21 @@ class PhrasebookTeacher:
     Raises:
         ValueError: when called: a decoder-only batch; a source the grammar does not have, or a prefix to which it
             gives probability 0, where no distribution is defined.
+
+    >>> from kdlab.text.batches import Example, collate
+    >>> from kdlab.text.phrasebook import Phrasebook
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> phrasebook = Phrasebook("small")
+    >>> (pair,) = phrasebook.sample(1, seed=0)
+    >>> tokenizer = train_tokenizer([pair.source, pair.target], vocabulary_size=300)
+    >>> teacher = PhrasebookTeacher(phrasebook, tokenizer)
+    >>> round(math.fsum(probability for _, probability in teacher.translations(pair.source)), 6)
+    1.0
+    >>> example = Example(tokenizer(pair.source)["input_ids"], tokenizer(pair.target)["input_ids"])
+    >>> batch = collate([example], pad_token_id=0, decoder_start_token_id=0)
+    >>> path = teacher(batch).gather(-1, batch["labels"][..., None]).sum()  # log Pr(y | x), token by token
+    >>> abs(path.item() - math.log(phrasebook.translations(pair.source)[pair.target])) < 1e-4
+    True
     """
 
     def __init__(
@@ -199,6 +223,23 @@ class CachedTeacher:
 
     It gives a `TopK` at the cache's temperature, on the device of the batch. Positions of padding hold one certain
     entry, so that no row is empty.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from transformers import MarianMTModel
+    >>> from kdlab.cache import build_cache
+    >>> from kdlab.shards import Keep
+    >>> from kdlab.students import Architecture, marian_config
+    >>> from kdlab.text.batches import Example, collate
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer, examples = train_tokenizer(["a b c"], 300), [Example([5, 1], [7, 8, 1]), Example([6, 1], [9, 1])]
+    >>> live = LiveTeacher(MarianMTModel(marian_config(Architecture(8, 1, 1, 8), len(tokenizer))))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cache = build_cache(Path(folder), live, tokenizer, examples, Keep(k=4, min_probability=0.0))
+    ...     batch = collate([examples[1]], pad_token_id=0, decoder_start_token_id=0, example_ids=[1])
+    ...     known = CachedTeacher(cache)(batch)
+    >>> known.indices.shape, torch.equal(known.indices, live(batch).topk(4).indices)
+    (torch.Size([1, 2, 4]), True)
     """
 
     def __init__(self, cache: TeacherCache):
@@ -321,7 +362,14 @@ class EnsembleTeacher:
 
 
 def place_teacher(teacher: Teacher, student: nn.Module, device: torch.device) -> None:
-    """Bring a teacher that is a model to the student's device, and refuse one that is part of the student."""
+    """Bring a teacher that is a model to the student's device, and refuse one that is part of the student.
+
+    >>> student = nn.Linear(2, 2)
+    >>> place_teacher(LiveTeacher(nn.Linear(2, 2)), student, torch.device("cpu"))
+    >>> place_teacher(LiveTeacher(student), student, torch.device("cpu"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: student: got a model that shares 2 parameters with the teacher (such as weight), expected ...
+    """
     if_it_can(teacher, "check_apart", student)
     if_it_can(teacher, "to", device)
 
@@ -333,7 +381,14 @@ def refuse_own_call(teacher: HiddenTeacher, kind: type) -> None:
 
 
 def if_it_can(teacher: Teacher, name: str, argument: Any) -> None:
-    """Call a method that only some teachers have."""
+    """Call a method that only some teachers have.
+
+    >>> if_it_can(lambda batch: batch["logits"], "to", torch.device("cpu"))  # has none: nothing happens
+    >>> teacher = LiveTeacher(nn.Linear(2, 2))
+    >>> if_it_can(teacher, "to", torch.device("meta"))
+    >>> teacher.model.weight.device
+    device(type='meta')
+    """
     method = getattr(teacher, name, None)
     if method is not None:
         method(argument)

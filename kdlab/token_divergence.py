@@ -40,6 +40,12 @@ def token_divergence(
 
     Returns:
         [...] in nats a token, float32 (float64 for float64 logits).
+
+    >>> student = torch.tensor([[0.25, 0.75]]).log().requires_grad_()
+    >>> value = token_divergence(ForwardKL(), student, torch.tensor([[0.5, 0.5]]).log())
+    >>> value.sum().backward()
+    >>> value.detach(), student.grad  # the gradient is q - p
+    (tensor([0.1438]), tensor([[-0.2500,  0.2500]]))
     """
     value: Tensor = _TokenDivergence.apply(  # type: ignore[no-untyped-call]
         student_logits, teacher_logits, divergence, temperature, counted, scale, overwrite_teacher
@@ -82,7 +88,12 @@ class _TokenDivergence(torch.autograd.Function):
 
 
 def weighed(gradient: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
-    """A gradient that was made in the forward pass, times what comes from above: a number, or one for each row."""
+    """A gradient that was made in the forward pass, times what comes from above: a number, or one for each row.
+
+    >>> weighed(torch.tensor([[1.0, -1.0], [torch.inf, 0.0]]), torch.tensor([2.0, 0.0]), torch.float32)
+    tensor([[ 2., -2.],
+            [ 0.,  0.]])
+    """
     if may_hold(upstream != 1):  # a sum leaves 1 here, and with it the gradient is as it should be
         gradient = gradient * upstream.unsqueeze(-1)
         # A token that weighs nothing sends nothing back, even where its own gradient is infinite.
@@ -102,6 +113,11 @@ def value_and_gradient(
     """scale * D of every row of [tokens, vocabulary] logits; its gradient is written to `gradient`, if there is one.
 
     Block by block, a block being read before it is written: `gradient` may be the teacher's logits themselves.
+
+    >>> q, p = torch.tensor([[0.25, 0.75]]), torch.tensor([[0.5, 0.5]])
+    >>> room = room_for_gradient(q)
+    >>> value_and_gradient(ForwardKL(), q.log(), p.log(), 1.0, None, 10.0, room), room
+    (tensor([1.4384]), tensor([[-2.5000,  2.5000]]))
     """
     value = torch.zeros(len(student), dtype=wide_dtype(student), device=student.device)
     blocks, left_out = _blocks(student, counted)
@@ -136,7 +152,12 @@ def _of_block(
 def room_for_gradient(student: Tensor, teacher: Tensor | None = None) -> Tensor:
     """Where the gradient is written: a tensor of its own, or the teacher's logits if they are given and fit.
 
-    Float32 for fp16, which flushes small entries before a loss scale lifts them."""
+    Float32 for fp16, which flushes small entries before a loss scale lifts them.
+
+    >>> student, teacher = torch.zeros(2, 3).half(), torch.zeros(2, 3)
+    >>> room_for_gradient(student).dtype, room_for_gradient(student, teacher) is teacher
+    (torch.float32, True)
+    """
     dtype = torch.float32 if student.dtype == torch.float16 else student.dtype
     if teacher is not None and teacher.dtype == dtype and teacher.is_contiguous():
         return teacher
@@ -159,7 +180,11 @@ def _saturate(gradient: Tensor) -> None:
 
 
 def rows_in_block(logits: Tensor) -> int:
-    """How many rows of [tokens, vocabulary] logits are worked through at once."""
+    """How many rows of [tokens, vocabulary] logits are worked through at once.
+
+    >>> rows_in_block(torch.zeros(5, 32, device="cpu")), BLOCK_ENTRIES["cpu"] // 32
+    (8192, 8192)
+    """
     entries = BLOCK_ENTRIES["cpu" if logits.device.type == "cpu" else "other"]
     return max(1, entries // logits.shape[-1])
 

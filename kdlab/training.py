@@ -30,7 +30,12 @@ RECORD = "training.json"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run learns from and what chooses its best checkpoint."""
+    """What a run learns from and what chooses its best checkpoint.
+
+    >>> data = TrainingData([Example([5, 1], [7, 1])], [Example([6, 1], [8, 1])])
+    >>> [example.target_ids for example in data.examples]
+    [[7, 1], [8, 1]]
+    """
 
     train: Sequence[Example]
     validation: Sequence[Example]
@@ -66,6 +71,18 @@ def train(
     Returns:
         The record: train_seconds, updates, target tokens seen (the data's: a student's own samples are not known
         beforehand), epochs, best update and the validation curve.
+
+    >>> import tempfile
+    >>> from transformers import logging
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer, text = train_tokenizer(["a b c"], 300), [Example([68, 1], [69, 1])]
+    >>> model = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0)
+    >>> recipe = Recipe(updates=2, tokens_per_batch=8, learning_rate=1e-2, warmup=0, evaluations=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record = train(model, tokenizer, TrainingData(text, text), recipe, Path(folder), seed=0)
+    >>> record["updates"], record["target_tokens"], record["best_update"]
+    (2, 4, 2)
     """
     checkpoints = folder / "checkpoints"
     record = finished(folder)
@@ -113,7 +130,15 @@ def train(
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished run, or None."""
+    """The record of a finished run, or None.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     before = finished(Path(folder))
+    ...     write_json(Path(folder) / RECORD, {"updates": 3})
+    ...     before, finished(Path(folder))
+    (None, {'updates': 3})
+    """
     return read_json(folder / RECORD)
 
 
@@ -129,7 +154,13 @@ def lowest_losses(curve: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 
 def make_schedule(lengths: Sequence[tuple[int, int]], recipe: Recipe, seed: int) -> BatchSchedule:
-    """All batches of the run. `lengths`: of the training examples, as `lengths_for` gives them."""
+    """All batches of the run. `lengths`: of the training examples, as `lengths_for` gives them.
+
+    >>> recipe = Recipe(updates=3, tokens_per_batch=4, learning_rate=1e-3, warmup=0)
+    >>> schedule = make_schedule([(2, 2), (3, 4), (1, 2)], recipe, seed=0)
+    >>> len(schedule), schedule.batches_per_epoch  # the first and the last fit into one batch
+    (3, 2)
+    """
     return BatchSchedule(
         lengths,
         tokens_per_batch=recipe.tokens_per_batch,
@@ -139,7 +170,16 @@ def make_schedule(lengths: Sequence[tuple[int, int]], recipe: Recipe, seed: int)
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint."""
+    """The newest whole checkpoint.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for update in (90, 100):
+    ...         write_json(Path(folder) / f"checkpoint-{update}" / "trainer_state.json", {"global_step": update})
+    ...     (Path(folder) / "checkpoint-110").mkdir()  # a kill came before its state was written
+    ...     Path(last_checkpoint(Path(folder))).name
+    'checkpoint-100'
+    """
     whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
 

@@ -25,6 +25,17 @@ def kl_to_truth(
 
     Raises:
         ValueError: no sources.
+
+    >>> from types import SimpleNamespace
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b"], 300)  # 259 entries
+    >>> student = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0)
+    >>> _ = student.model.shared.weight.data.zero_()  # each of them has probability 1/259
+    >>> truth = SimpleNamespace(tokenizer=tokenizer, translations=lambda source: [([7, 1], 0.5), ([8, 1], 0.5)])
+    >>> found = kl_to_truth(student, truth, ["a"])
+    >>> round(found["nats_a_sentence"], 2), round(2 * math.log(259) - math.log(2), 2), round(found["nats_a_token"], 2)
+    (10.42, 10.42, 5.21)
     """
     rows = _score_translations(student, truth, sources)
     divergence = math.fsum(row.truth * (math.log(row.truth) - row.log_student) for row in rows)
@@ -56,6 +67,17 @@ def mode_coverage(
 
     Raises:
         ValueError: no sources, or `at_least` outside (0, 1].
+
+    >>> from types import SimpleNamespace
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b"], 300)  # 259 entries
+    >>> student = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0)
+    >>> _ = student.model.shared.weight.data.zero_()  # a sentence of two tokens has probability 1/259^2 = 1.5e-5
+    >>> truth = SimpleNamespace(tokenizer=tokenizer, translations=lambda source: [([7, 1], 0.9), ([8, 1], 0.1)])
+    >>> found = mode_coverage(student, truth, ["a"], at_least=1e-4)  # 1.5e-5 covers the second, not the first
+    >>> round(found["recall"], 4), round(1e5 * found["precision"], 2)
+    (0.1, 2.98)
     """
     if not 0 < at_least <= 1:
         raise ValueError(f"at_least: got {at_least}, expected more than 0 and at most 1")

@@ -128,7 +128,11 @@ def check_examples(examples: Sequence[Example], example_ids: Sequence[int] | Non
 
 
 def id_tensor(example_ids: Sequence[int]) -> Tensor:
-    """The ids of a batch's rows, int64 [batch]."""
+    """The ids of a batch's rows, int64 [batch].
+
+    >>> id_tensor([3, 0])
+    tensor([3, 0])
+    """
     return torch.tensor(example_ids, dtype=torch.int64)
 
 

@@ -76,7 +76,13 @@ def causal_lengths(examples: Sequence[Example]) -> list[tuple[int, int]]:
 
 
 def lengths_for(config: Any, examples: Sequence[Example]) -> list[tuple[int, int]]:
-    """`example_lengths` or `causal_lengths`, as a model with this `config` reads the examples."""
+    """`example_lengths` or `causal_lengths`, as a model with this `config` reads the examples.
+
+    >>> from types import SimpleNamespace
+    >>> examples = [Example([5, 6], [7, 1])]
+    >>> [lengths_for(SimpleNamespace(is_encoder_decoder=kind), examples) for kind in (True, False)]
+    [[(2, 2)], [(4, 2)]]
+    """
     return example_lengths(examples) if config.is_encoder_decoder else causal_lengths(examples)
 
 
@@ -87,6 +93,11 @@ def collate_for(
 
     config: a transformers configuration: `is_encoder_decoder`, `pad_token_id` and, for an encoder-decoder model,
     `decoder_start_token_id`. A decoder-only model without a pad token is padded with 0, which nothing ever reads.
+
+    >>> from types import SimpleNamespace
+    >>> config = SimpleNamespace(is_encoder_decoder=False, pad_token_id=None)
+    >>> collate_for(config, [Example([5, 6], [7, 1])])["labels"]
+    tensor([[-100, -100,    7,    1]])
     """
     pad = config.pad_token_id
     if not config.is_encoder_decoder:

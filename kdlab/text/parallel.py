@@ -112,6 +112,14 @@ def read_corpus(data: str | Path, pair: str = "en-de", *, split_seed: int = 0) -
     Raises: FileNotFoundError if the data, a set or one side of it is missing. ValueError with file and line
     for an empty line, bad UTF-8, sides of different length or a row without two columns; for a hub data set,
     with split and row.
+
+    >>> import tempfile
+    >>> sides = {"train.en": "a\\nb\\n", "train.de": "x\\ny\\n", "val.tsv": "c\\tz\\n", "test.tsv": "d\\tw\\n"}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, text in sides.items():
+    ...         _ = (Path(folder) / name).write_text(text, encoding="utf-8")
+    ...     read_corpus(folder).train
+    ParallelText(sources=['a', 'b'], targets=['x', 'y'])
     """
     data = str(data)
     languages = _languages(pair)

@@ -38,7 +38,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Fixed words; German may differ by register."""
+    """Fixed words; German may differ by register.
+
+    >>> Phrase(("Können Sie", "Kannst du")).render((), None, register=1)
+    'Kannst du'
+    """
 
     texts: tuple[str, str]
 
@@ -51,7 +55,12 @@ class Phrase:
 
 @dataclass(frozen=True)
 class EnglishSubject:
-    """`person` is 0 for I, 1 for the third person singular, 2 for the rest."""
+    """`person` is 0 for I, 1 for the third person singular, 2 for the rest.
+
+    >>> she = EnglishSubject("she", person=1, possessive="her")
+    >>> she.render((), None, 0), she.agree(("am", "is", "are"), 0)
+    ('she', 'is')
+    """
 
     text: str
     person: int
@@ -66,7 +75,12 @@ class EnglishSubject:
 
 @dataclass(frozen=True)
 class GermanSubject:
-    """Each field holds the formal and the informal variant; they differ for "you" alone."""
+    """Each field holds the formal and the informal variant; they differ for "you" alone.
+
+    >>> you = GermanSubject(("Sie", "du"), ("Sie", "du"), ("Ihr", "dein"))
+    >>> you.render((), None, 0), you.render((), None, 1), you.agree(("komme", "kommst", "kommt", "kommen"), 1)
+    ('Sie', 'du', 'kommst')
+    """
 
     texts: tuple[str, str]
     persons: tuple[str, str]
@@ -84,6 +98,13 @@ class GermanSubject:
 
 @dataclass(frozen=True)
 class EnglishModal:
+    """A modal verb, with its forms for I, the third person singular and the rest.
+
+    >>> she = EnglishSubject("she", person=1, possessive="her")
+    >>> EnglishModal(("have to", "has to", "have to")).render((), she, 0)
+    'has to'
+    """
+
     forms: tuple[str, str, str]
 
     def render(self, args: tuple[str, ...], subject: Form | None, register: int) -> str:
@@ -96,7 +117,13 @@ class EnglishModal:
 
 @dataclass(frozen=True)
 class GermanModal:
-    """Forms for ich, du, er and the plural; `rest` comes later in the clause ("gern" of *würde gern*)."""
+    """Forms for ich, du, er and the plural; `rest` comes later in the clause ("gern" of *würde gern*).
+
+    >>> i = GermanSubject(("ich", "ich"), ("ich", "ich"), ("mein", "mein"))
+    >>> would = GermanModal(("würde", "würdest", "würde", "würden"), "gern")
+    >>> would.render((), i, 0), would.render(("rest",), i, 0)
+    ('würde', 'gern')
+    """
 
     forms: tuple[str, str, str, str]
     rest: str = ""
@@ -113,7 +140,12 @@ class GermanModal:
 
 @dataclass(frozen=True)
 class EnglishNP:
-    """A noun ("sg", "pl" or "mass") with or without an adjective; `preposition` is that of a place."""
+    """A noun ("sg", "pl" or "mass") with or without an adjective; `preposition` is that of a place.
+
+    >>> orange = EnglishNP("orange", "oranges", "sg", adjective="fresh", preposition="on")
+    >>> [orange.render(place, None, 0) for place in [("indef",), ("indef", "noadj"), ("def", "pl")]]
+    ['a fresh orange', 'an orange', 'the fresh oranges']
+    """
 
     singular: str
     plural: str
@@ -162,6 +194,14 @@ _noun_phrase = lru_cache(maxsize=65536)(noun_phrase)
 
 @dataclass(frozen=True)
 class GermanNP:
+    """A noun in any case and with any determiner, with or without an adjective.
+
+    >>> house = GermanNP(GermanNoun("Haus", "n", "Häuser"), adjective="alt")
+    >>> places = [("indef", "nom"), ("def", "dat", "pl"), ("at", "def")]
+    >>> [house.render(place, None, 0) for place in places]
+    ['ein altes Haus', 'den alten Häusern', 'im alten Haus']
+    """
+
     noun: GermanNoun
     mass: bool = False
     adjective: str = ""
@@ -191,7 +231,12 @@ class GermanNP:
 
 @dataclass(frozen=True)
 class EnglishVP:
-    """A verb and its object: `verb` maps "base", "past", "pp" and "ing" to words."""
+    """A verb and its object: `verb` maps "base", "past", "pp" and "ing" to words.
+
+    >>> buy = (("base", "buy"), ("past", "bought"), ("pp", "bought"), ("ing", "buying"))
+    >>> EnglishVP(buy, "indef", EnglishNP("apple", "apples", "sg")).render(("past",), None, 0)
+    'bought an apple'
+    """
 
     verb: tuple[tuple[str, str], ...]
     determiner: str = ""
@@ -215,7 +260,13 @@ class EnglishVP:
 
 @dataclass(frozen=True)
 class GermanVP:
-    """A verb with its object: a noun phrase in `case` (after `preposition`), or a fixed `complement`."""
+    """A verb with its object: a noun phrase in `case` (after `preposition`), or a fixed `complement`.
+
+    >>> verb = GermanVerb("kaufen", "kaufe", "kaufst", "kauft", "gekauft", "kauf")
+    >>> buy = GermanVP(verb, noun_args=("indef", "acc"), noun=GermanNP(GermanNoun("Apfel", "m", "Äpfel")))
+    >>> [buy.render((part,), None, 0) for part in ("obj", "negobj", "part", "zu")]
+    ['einen Apfel', 'keinen Apfel', 'gekauft', 'zu kaufen']
+    """
 
     verb: GermanVerb
     complement: str = ""

@@ -117,7 +117,12 @@ def _article_and_endings(determiner: str, case: str, gender: int) -> tuple[str, 
 
 @dataclass(frozen=True)
 class GermanVerb:
-    """A verb's forms; `prefix` is the separable one, and `infinitive` has it ("abholen")."""
+    """A verb's forms; `prefix` is the separable one, and `infinitive` has it ("abholen").
+
+    >>> verb = parse_verb("ab|holen")
+    >>> verb.present("du"), verb.prefix, verb.zu_infinitive
+    ('holst', 'ab', 'abzuholen')
+    """
 
     infinitive: str
     ich: str

@@ -52,13 +52,20 @@ class _Node:
     ends: list[tuple[Template, Sequence]] = field(default_factory=list)
 
 
-def parse_tokens(text: str) -> list[str]:
+def _parse_tokens(text: str) -> list[str]:
     """The words as the parser compares them: lower case, possessives as "my" (rendering tells them apart)."""
     return ["my" if word in POSSESSIVES else word for word in TOKEN.findall(text.lower())]
 
 
 class Grammar:
-    """One size of the phrasebook, compiled."""
+    """One size of the phrasebook, compiled.
+
+    >>> grammar = Grammar(small=True)
+    >>> [derivation.template.name for derivation in grammar.parse("Have you seen my key?")]
+    ['seen']
+    >>> grammar.parse("Have you my key seen?")
+    []
+    """
 
     def __init__(self, small: bool) -> None:
         self.lexicon = Lexicon(small)
@@ -71,7 +78,7 @@ class Grammar:
 
     def parse(self, source: str) -> list[Derivation]:
         """Every derivation of the sentence; none if the grammar does not have it."""
-        tokens = parse_tokens(source)
+        tokens = _parse_tokens(source)
         derivations = []
         for template, sequence, bindings in self._match(self._root, tokens, 0, {}):
             forms = {slot: form for slot, (_, form) in bindings.items()}
@@ -99,7 +106,7 @@ class Grammar:
                 node = root
                 for item in sequence.items:
                     if isinstance(item, str):
-                        for token in parse_tokens(item):
+                        for token in _parse_tokens(item):
                             node = node.literals.setdefault(token, _Node())
                     else:
                         node = node.slots.setdefault((item, template.slots[item.slot]), _Node())
@@ -153,12 +160,12 @@ class Grammar:
             table: _Table = defaultdict(dict)
             if ref.choices:
                 for choice in ref.choices:
-                    table[" ".join(parse_tokens(choice))] = {}
+                    table[" ".join(_parse_tokens(choice))] = {}
             else:
                 for value in self.probabilities(spec):
                     for form, _ in value.english:
                         for text in _texts(form, ref.args):
-                            table[" ".join(parse_tokens(text))].setdefault(value, []).append(form)
+                            table[" ".join(_parse_tokens(text))].setdefault(value, []).append(form)
             lengths = sorted({len(text.split()) for text in table})
             self._tables[key] = dict(table), lengths
         return self._tables[key]

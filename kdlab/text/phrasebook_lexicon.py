@@ -38,7 +38,7 @@ _GENDER = {"der": "m", "die": "f", "das": "n", "pl": "p"}
 
 
 @dataclass(frozen=True)
-class NounEntry:
+class _NounEntry:
     kind: str
     english: tuple[tuple[EnglishNP, float], ...]
     german: tuple[tuple[GermanNoun, PlaceWeights], ...]
@@ -49,13 +49,13 @@ class NounEntry:
 
 
 @dataclass(frozen=True)
-class AdjectiveEntry:
+class _AdjectiveEntry:
     name: str
     german: tuple[tuple[str, PlaceWeights], ...]
 
 
 @dataclass(frozen=True)
-class VerbEntry:
+class _VerbEntry:
     english: tuple[tuple[str, str], ...]
     german: tuple[tuple[GermanVerb, PlaceWeights], ...]
     frame: str
@@ -88,7 +88,7 @@ def english_plural(noun: str) -> str:
     return noun + "s"
 
 
-def parse_noun(kind: str, line: str) -> NounEntry:
+def _parse_noun(kind: str, line: str) -> _NounEntry:
     """`foot>feet (on) | der Fuß/Füße*2 + …`; "=mass" and "=pl" after the English noun give its number."""
     english_text, german_text = line.split(" | ")
     english = []
@@ -101,7 +101,7 @@ def parse_noun(kind: str, line: str) -> NounEntry:
         english.append(EnglishNP(noun, plural, number or "sg", preposition=preposition or "at"))
     share = 1 / len(english)
     german = tuple((_german_noun(text), weight) for text, weight in _alternatives(german_text))
-    return NounEntry(kind, tuple((form, share) for form in english), german)
+    return _NounEntry(kind, tuple((form, share) for form in english), german)
 
 
 def _german_noun(text: str) -> GermanNoun:
@@ -131,7 +131,7 @@ def _english_verb(text: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def parse_verb_entry(line: str) -> VerbEntry:
+def _parse_verb_entry(line: str) -> _VerbEntry:
     """`look for | suchen | acc | gear:poss,def clothing:poss | pa`."""
     english, german, frame, objects, flags = (part.strip() for part in line.split(" | "))
     pairs = [
@@ -140,32 +140,38 @@ def parse_verb_entry(line: str) -> VerbEntry:
         for det in dets.split(",")
     ]
     verbs = tuple((parse_verb(text), weight) for text, weight in _alternatives(german))
-    return VerbEntry(_english_verb(english), verbs, frame, tuple(pairs), flags)
+    return _VerbEntry(_english_verb(english), verbs, frame, tuple(pairs), flags)
 
 
 class Lexicon:
-    """The words of one size of the phrasebook, and the distributions that its templates draw from."""
+    """The words of one size of the phrasebook, and the distributions that its templates draw from.
+
+    >>> lexicon = Lexicon(small=True)
+    >>> values = lexicon.distribution("=I/we")
+    >>> [(value.name, probability) for value, probability in values]
+    [('I', 0.5), ('we', 0.5)]
+    """
 
     def __init__(self, small: bool) -> None:
         self.small = small
         self.nouns = [
-            parse_noun(kind, line)
+            _parse_noun(kind, line)
             for kind, table in nouns_data.NOUNS.items()
             for line in _lines(table, small)
         ]
         self.adjectives = {entry.name: entry for entry in self._adjectives()}
-        self.verbs = [parse_verb_entry(line) for line in _lines(verbs_data.VERBS, small)]
+        self.verbs = [_parse_verb_entry(line) for line in _lines(verbs_data.VERBS, small)]
         self._noun_values: dict[tuple[int, str], Value] = {}
         self.distribution = lru_cache(maxsize=None)(self._distribution)
 
-    def _adjectives(self) -> list[AdjectiveEntry]:
+    def _adjectives(self) -> list[_AdjectiveEntry]:
         entries = []
         for line in _lines(words_data.ADJECTIVES, self.small):
             name, german = line.split(" | ")
-            entries.append(AdjectiveEntry(name.strip(), _alternatives(german)))
+            entries.append(_AdjectiveEntry(name.strip(), _alternatives(german)))
         return entries
 
-    def adjectives_of(self, kind: str, mark: str) -> list[AdjectiveEntry]:
+    def adjectives_of(self, kind: str, mark: str) -> list[_AdjectiveEntry]:
         """The adjectives that make sense with every noun of a kind, in this size, under a slot's mark."""
         names = nouns_data.ADJECTIVES_OF[kind].split() if mark else []
         unique = () if mark == "^" else nouns_data.AFTER_THE
@@ -237,7 +243,7 @@ class Lexicon:
             values += [(value, p / len(frames) / len(entries)) for frame in frames for value, p in frame]
         return values
 
-    def _frames(self, entry: VerbEntry) -> list[Distribution]:
+    def _frames(self, entry: _VerbEntry) -> list[Distribution]:
         if entry.frame.startswith("="):
             complement = entry.frame[1:]
             english: tuple[tuple[Form, float], ...] = ((EnglishVP(entry.english), 1.0),)
@@ -250,7 +256,7 @@ class Lexicon:
             if present & set(k.split("+"))
         ]
 
-    def _frame(self, entry: VerbEntry, kinds: str, determiner: str) -> Distribution:
+    def _frame(self, entry: _VerbEntry, kinds: str, determiner: str) -> Distribution:
         noun_args = (determiner, *entry.frame.split())
         values: Distribution = []
         for noun, probability in self.noun_phrases(kinds + ("^" if determiner == "def" else "?")):

@@ -20,7 +20,13 @@ PUNCTUATION = frozenset(".,?!")
 
 @dataclass(frozen=True)
 class Ref:
-    """A slot's form in a pattern: {n def acc} has args, {n:is/are} has choices to agree with."""
+    """A slot's form in a pattern: {n def acc} has args, {n:is/are} has choices to agree with.
+
+    >>> from kdlab.text.phrasebook_forms import EnglishNP
+    >>> forms = {"n": EnglishNP("key", "keys", "pl")}
+    >>> Ref("n", ("def",)).render(forms, 0), Ref("n", choices=("is", "are")).render(forms, 0)
+    ('the keys', 'are')
+    """
 
     slot: str
     args: tuple[str, ...] = ()
@@ -38,7 +44,11 @@ Item = str | Ref
 
 @dataclass(frozen=True)
 class Sequence:
-    """One flat way to say a pattern, with its weight in each place."""
+    """One flat way to say a pattern, with its weight in each place.
+
+    >>> Sequence(("hello", ",", "you", "?"), ONE).render({})
+    'Hello, you?'
+    """
 
     items: tuple[Item, ...]
     weights: PlaceWeights
@@ -68,7 +78,11 @@ def weighted(text: str) -> tuple[str, PlaceWeights]:
 
 
 def normalised(weights: list[PlaceWeights], what: str) -> list[PlaceWeights]:
-    """The weights divided by their sum, place by place."""
+    """The weights divided by their sum, place by place.
+
+    >>> normalised([(1.0, 1.0, 1.0), (3.0, 1.0, 0.0)], "an example")
+    [(0.25, 0.5, 1.0), (0.75, 0.5, 0.0)]
+    """
     totals = [sum(w[place] for w in weights) for place in range(3)]
     if not all(totals):
         raise ValueError(f"{what}: needs a form with a positive weight in every place, got {weights}")
@@ -76,11 +90,20 @@ def normalised(weights: list[PlaceWeights], what: str) -> list[PlaceWeights]:
 
 
 def product(left: PlaceWeights, right: PlaceWeights) -> PlaceWeights:
+    """The weight in each place of two choices together.
+
+    >>> product((1.0, 0.5, 0.0), (0.5, 0.5, 0.5))
+    (0.5, 0.25, 0.0)
+    """
     return left[0] * right[0], left[1] * right[1], left[2] * right[2]
 
 
 def flatten(pattern: str, register: int) -> list[Sequence]:
-    """Every way to say the pattern in a register (0 formal, 1 informal); weights sum to 1 in each place."""
+    """Every way to say the pattern in a register (0 formal, 1 informal); weights sum to 1 in each place.
+
+    >>> [(sequence.render({}), sequence.weights[0]) for sequence in flatten("(hello|good morning*3), <Sie|du>.", 1)]
+    [('Hello, du.', 0.25), ('Good morning, du.', 0.75)]
+    """
     return [
         Sequence(tuple(_item(token) for token in TOKEN.findall(text)), weights)
         for text, weights in _expand(pattern, register)

@@ -14,7 +14,12 @@ Language = Literal["english", "german"]
 
 
 def word_forms(grammar: Grammar, language: Language) -> set[str]:
-    """The word forms without punctuation; a word that can begin a sentence is there with its capital."""
+    """The word forms without punctuation; a word that can begin a sentence is there with its capital.
+
+    >>> words = word_forms(Grammar(small=True), "english")
+    >>> [word in words for word in ("Where", "where", "Schlüssel")]
+    [True, True, False]
+    """
     words: set[str] = set()
     texts_of = lru_cache(maxsize=None)(
         lambda ref, spec, subject, register: _ref_texts(grammar, language, ref, spec, subject, register)

@@ -86,6 +86,13 @@ def load_tokenizer(folder_or_hub: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer with `AutoTokenizer`: from a folder, or by its name on the hub (`hub:` may lead).
 
     Raises: ValueError, naming what was asked for, where neither has one that loads.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = train_tokenizer(["der Bus ist rot"], vocabulary_size=300).save_pretrained(folder)
+    ...     tokenizer = load_tokenizer(folder)
+    >>> tokenizer.decode(tokenizer("rot")["input_ids"])
+    'rot</s>'
     """
     from transformers import AutoTokenizer
 
@@ -127,6 +134,10 @@ def encode_targets(
 
     Some tokenizers (Marian's from the hub) have one model for the source and another for the target; without
     `text_target` they cut German with the English one, in silence.
+
+    >>> tokenizer = train_tokenizer(["a b c"] * 2, vocabulary_size=300)
+    >>> [tokenizer.decode(ids) for ids in encode_targets(tokenizer, ["a", "a b c a b c"], max_length=4)]
+    ['a</s>', 'a b c</s>']
     """
     _check_max_length(max_length)
     if not lines:
