@@ -46,7 +46,8 @@ def check_mispaired(case: Case) -> Finding:
     ============================================================  =======================================
     seen                                                          verdict
     ============================================================  =======================================
-    targets suit their own source better than three others        clear
+    targets suit their own source better than three others,       clear
+    up to what may be chance
     another source changes nothing in the teacher's answers       fault: it does not read its source
     many targets are translations of other sources in the batch,  fault: sources and targets are out of step
     says the teacher (`_elsewhere`)
