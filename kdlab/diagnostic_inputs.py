@@ -59,7 +59,7 @@ def check_mispaired(case: Case) -> Finding:
     ============================================================  =======================================
 
     That own sources win no more often than others is no fault yet: the scores of a teacher that was trained on little
-    or other text do not tell them apart either. Such a teacher takes no target for a translation of anything.
+    or other text do not tell them apart either. Such a teacher seldom takes a target for a translation of anything.
     """
     wins = []
     for answer in case.answers:
