@@ -387,6 +387,20 @@ def lower_bound(values: Tensor) -> float:
     return float(values.double().mean()) - reach * standard_error(values) if reach < math.inf else -math.inf
 
 
+def surely_more(hits: int, trials: int, share: float) -> bool:
+    """Whether more than `share` of all are hits, all but certainly, after so many in independent trials.
+
+    >>> surely_more(10, 32, 0.1), surely_more(11, 32, 0.1)
+    (False, True)
+    """
+
+    def chance(n: int) -> float:  # by logarithms: the binomial coefficient of a thousand trials is no float
+        ways = math.lgamma(trials + 1) - math.lgamma(n + 1) - math.lgamma(trials - n + 1)
+        return math.exp(ways + n * math.log(share) + (trials - n) * math.log1p(-share))
+
+    return math.fsum(map(chance, range(hits, trials + 1))) < math.erfc(SIGNIFICANT / math.sqrt(2)) / 2
+
+
 def rounding(logits: Tensor) -> float:
     """The largest KL that rounding alone puts between two computations of these logits.
 

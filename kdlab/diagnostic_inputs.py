@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,53 +25,69 @@ from kdlab.diagnostic_case import (
     lower_bound,
     mean_of_rows,
     standard_error,
+    surely_more,
     with_rolled,
 )
-from kdlab.distributions import TopK
+from kdlab.distributions import TopK, entropy, log_probabilities
 
 OTHER_CONTEXTS = 15  # an estimate from 16 contexts is off by log(16) at most, where each says something else
 OTHER_SOURCES = 3  # a target is scored with its own source and with those of its next neighbours
+SOURCES_AT_HAND = (
+    63  # and, where they do not tell, with so many of its batch: the right one may be among them
+)
+UNLIKELY = 0.05  # of targets that seem to belong elsewhere by chance
 SOURCE_POSITIONS = 16  # at most so many places of the source are changed, one at a time
 
 
 @check
 def check_mispaired(case: Case) -> Finding:
-    """A target must suit its own source better than other sources: the teacher is asked."""
+    """A target must suit its own source better than other sources: the teacher is asked.
+
+    ============================================================  =======================================
+    seen                                                          verdict
+    ============================================================  =======================================
+    targets suit their own source better than three others,       clear
+    up to what may be chance
+    another source changes nothing in the teacher's answers       fault: it does not read its source
+    many targets are translations of other sources in the batch,  fault: sources and targets are out of step
+    says the teacher (`_elsewhere`)
+    other sources move the teacher by less than 0.1 nats a        skipped: it hardly uses its source, and
+    sentence                                                      cannot judge pairs
+    neither: it uses its source, and no source suits the target   skipped: out of step with sources that
+                                                                  are not at hand, or a teacher that does
+                                                                  not know such sentences
+    ============================================================  =======================================
+
+    That own sources win no more often than others is no fault yet: the scores of a teacher that was trained on little
+    or other text do not tell them apart either. Such a teacher seldom takes a target for a translation of anything.
+    """
     wins = []
     for answer in case.answers:
         own = label_scores(answer.log_p, answer.labels).sum(1)
         won, asked = torch.zeros_like(own), torch.zeros_like(own)
-        for step in range(1, min(OTHER_SOURCES, len(own) - 1) + 1):
-            swapped = with_rolled(answer.batch, ("input_ids", "attention_mask"), step)
-            other = (swapped["input_ids"] != answer.batch["input_ids"]).any(1)
-            target = ask_or_none(case, swapped)
-            if target is None:  # refused: no translation of these sources
+        for other, log_p in _other_sources(case, answer, OTHER_SOURCES):
+            if log_p is None:  # refused: no translation of these sources
                 scores = torch.full_like(own, -math.inf)
-            elif other.any() and torch.equal(dense(target), dense(answer.target)):
+            elif other.any() and torch.equal(log_p, answer.log_p):
                 return _no_source_read(answer)
             else:
-                scores = label_scores(dense(target), answer.labels).sum(1)
+                scores = label_scores(log_p, answer.labels).sum(1)
             won += torch.where(other, (own > scores).float() + (own == scores).float() / 2, 0.0)
             asked += other
         wins.append((won / asked)[asked > 0])
     if len(torch.cat(wins)) < 4:
         return Finding("mispaired", "skipped", {}, "fewer than four sentences beside others in their batches")
-    # A wrong pair beats another one as often as not, a right pair (nearly) always: 1 - mean is half the wrong share.
+    # A wrong pair beats another one as often as not, a right pair (nearly) always: 1 - mean is half the wrong share,
+    # where the teacher knows a right pair when it sees one.
     wrong = 2 * (1 - torch.cat(wins))
     evidence = {
         "sentences": len(wrong),
         "share_of_wrong_pairs": float(wrong.mean()),
         "standard_error": standard_error(wrong),
     }
-    if lower_bound(wrong) > MATTERS:
-        return Finding(
-            "mispaired",
-            "fault",
-            evidence,
-            "targets suit other sources as well as their own: sources and targets are out of step (look for a "
-            "shuffle, a filter or a merge that touched one side alone), or the teacher does not use its source",
-        )
-    return Finding("mispaired", "clear", evidence)
+    if evidence["share_of_wrong_pairs"] <= MATTERS:
+        return Finding("mispaired", "clear", evidence)
+    return _why_not_its_own_source(case, evidence, surely=lower_bound(wrong) > MATTERS)
 
 
 @check
@@ -102,6 +120,81 @@ def check_missing_input(case: Case) -> Finding:
             "the loss from the floor up",
         )
     return Finding("missing_input", "clear", evidence)
+
+
+def _other_sources(case: Case, answer: Answer, most: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The teacher's log-probabilities with the sources of the next rows, one after the other; None where it refuses
+    them. With each: in which rows that is another source, [batch]."""
+    for step in range(1, min(most, len(answer.labels) - 1) + 1):
+        swapped = with_rolled(answer.batch, ("input_ids", "attention_mask"), step)
+        target = ask_or_none(case, swapped)
+        other = (swapped["input_ids"] != answer.batch["input_ids"]).any(1)
+        yield (
+            other,
+            None if target is None else log_probabilities(dense(target)[..., : answer.log_p.shape[-1]]),
+        )
+
+
+def _why_not_its_own_source(case: Case, evidence: dict[str, float], surely: bool) -> Finding:
+    """Out of step, or a teacher that cannot tell; where neither is sure, chance."""
+    found, moved = (
+        torch.cat(parts) for parts in zip(*map(partial(_elsewhere, case), case.answers), strict=True)
+    )
+    evidence |= {
+        "targets_that_translate_another_source": int(found.sum()),
+        "what_another_source_changes_in_nats_a_sentence": float(moved.mean()),
+    }
+    if surely_more(int(found.sum()), len(found), MATTERS):
+        return Finding(
+            "mispaired",
+            "fault",
+            evidence,
+            "the teacher takes targets for translations of other sources in their batches: sources and targets are "
+            "out of step (look for a shuffle, a filter or a merge that touched one side alone)",
+        )
+    if not surely:
+        return Finding("mispaired", "clear", evidence)
+    if evidence["what_another_source_changes_in_nats_a_sentence"] < MATTERS:
+        return Finding(
+            "mispaired",
+            "skipped",
+            evidence,
+            "the teacher hardly uses its source, so it cannot tell right pairs from wrong ones, and a student learns "
+            "no translation from it: train it further, or look at what it is given as source",
+        )
+    return Finding(
+        "mispaired",
+        "skipped",
+        evidence,
+        "to the teacher targets suit other sources about as well as their own, and it cannot tell why: either it does "
+        "not know such sentences, or sources and targets are out of step. Print three pairs and read them, or ask a "
+        "teacher that knows this text",
+    )
+
+
+def _elsewhere(case: Case, answer: Answer) -> tuple[Tensor, Tensor]:
+    """Which targets the teacher takes for a translation of another source in the batch, and by how many nats it
+    expects its own translations to suit their source better than others; both for the rows that others stand beside.
+
+    Another source must suit a target by far better than its own. With J others, and a target drawn from the teacher,
+    one of them is J / UNLIKELY times likelier by chance in a share UNLIKELY of all cases at most (Markov's inequality,
+    since each of the J ratios has mean 1). And the target must be no more of a surprise than the teacher's own
+    translations of that source, up to a factor of two: one that knows neither takes it for none of them.
+    """
+    own = label_scores(answer.log_p, answer.labels).sum(1)
+    far = math.log(min(SOURCES_AT_HAND, len(own) - 1) / UNLIKELY) if len(own) > 1 else 0.0
+    found = torch.zeros_like(own, dtype=torch.bool)
+    moved, asked = torch.zeros_like(own), torch.zeros_like(own)
+    for other, log_p in _other_sources(case, answer, SOURCES_AT_HAND):
+        if log_p is None:
+            continue
+        scores = label_scores(log_p, answer.labels).sum(1)
+        expected = entropy(log_p).masked_fill(~answer.counted, 0.0).sum(1)
+        found |= other & (scores - own > far) & (-scores <= 2 * expected - math.log(UNLIKELY))
+        change = kl(answer.log_p, log_p.clamp_min(EXCLUDED)).masked_fill(~answer.counted, 0.0).sum(1)
+        moved += torch.where(other, change, 0.0)
+        asked += other
+    return found[asked > 0], (moved / asked)[asked > 0]
 
 
 def _no_source_read(answer: Answer) -> Finding:

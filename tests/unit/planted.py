@@ -41,18 +41,20 @@ class Bag(nn.Module):
 
 
 class World:
-    """Sentences of the phrasebook, a tokenizer and a teacher that was trained on them."""
+    """Sentences of the phrasebook, a tokenizer and a teacher that was trained on them, or on so many others."""
 
-    def __init__(self, updates: int = 250) -> None:
+    def __init__(self, updates: int = 250, others: int = 0, seed: int = 1) -> None:
         self.phrasebook = Phrasebook("small")
-        self.pairs = self.phrasebook.sample(SENTENCES, seed=1)
+        self.pairs = self.phrasebook.sample(others + SENTENCES, seed=seed)
         lines = [line for pair in self.pairs for line in (pair.source, pair.target)]
         self.tokenizer = train_tokenizer(lines, 400)
-        self.sources = encode_sources(self.tokenizer, [pair.source for pair in self.pairs], 64)
-        self.targets = encode_targets(self.tokenizer, [pair.target for pair in self.pairs], 64)
+        sources = encode_sources(self.tokenizer, [pair.source for pair in self.pairs], 64)
+        targets = encode_targets(self.tokenizer, [pair.target for pair in self.pairs], 64)
+        self.sources, self.targets = sources[others:], targets[others:]
         self.batches = self.collated(self.sources, self.targets)
+        known = self.collated(sources[:others], targets[:others]) if others else self.batches
         self.model = new_model(SMALL, self.tokenizer, seed=0)
-        fit(self.model, self.batches, DistillationLoss(ce_weight=1.0), None, updates)
+        fit(self.model, known, DistillationLoss(ce_weight=1.0), None, updates)
         self.teacher = LiveTeacher(self.model)
 
     def collated(self, sources, targets, rows: int = 16):
