@@ -32,9 +32,7 @@ from kdlab.distributions import TopK, entropy, log_probabilities
 
 OTHER_CONTEXTS = 15  # an estimate from 16 contexts is off by log(16) at most, where each says something else
 OTHER_SOURCES = 3  # a target is scored with its own source and with those of its next neighbours
-SOURCES_AT_HAND = (
-    63  # and, where they do not tell, with so many of its batch: the right one may be among them
-)
+SOURCES_AT_HAND = 63  # where these do not tell, with so many of its batch: the right one may be among them
 UNLIKELY = 0.05  # of targets that seem to belong elsewhere by chance
 SOURCE_POSITIONS = 16  # at most so many places of the source are changed, one at a time
 

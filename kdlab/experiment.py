@@ -41,7 +41,7 @@ from kdlab.text.batches import Example
 from kdlab.text.parallel import ParallelText
 from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets, load_tokenizer, train_tokenizer
 from kdlab.training import TrainingData, finished, train
-from kdlab.truth import kl_to_truth, mode_coverage
+from kdlab.truth import compare_with_truth
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -266,9 +266,7 @@ class Experiment:
         figures["calibration"] = calibration(model, examples)
         if self.task.phrasebook is not None:
             truth = PhrasebookTeacher(self.task.phrasebook, self.tokenizer)
-            known = text.sources[:TRUTH_SENTENCES]
-            figures["kl_to_truth"] = kl_to_truth(model, truth, known)
-            figures["mode_coverage"] = mode_coverage(model, truth, known)
+            figures |= compare_with_truth(model, truth, text.sources[:TRUTH_SENTENCES])
         sources = [example.source_ids for example in examples[:SPEED_SENTENCES]]
         figures["tokens_per_second"] = round(generation_speed(model, sources), 1)
         figures["latency_ms"] = translation_latency(model, sources[:LATENCY_SENTENCES])

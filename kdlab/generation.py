@@ -298,9 +298,8 @@ def search_candidates(
     pad = 0 if pad is None else pad  # which nothing ever reads
     causal = not model.config.is_encoder_decoder
     input_ids, mask = (pad_prompts if causal else pad_sources)(sources, pad)
-    before = (
-        input_ids.shape[1] if causal else 1
-    )  # tokens of the output before the target: prompt, or start token
+    # Tokens of the output before the target: the prompt, or the start token.
+    before = input_ids.shape[1] if causal else 1
     limit = _limit(input_ids.shape[1], before, getattr(model.config, "max_position_embeddings", None))
     if max_length is not None:
         limit = min(limit, max_length)

@@ -14,6 +14,31 @@ if TYPE_CHECKING:
 
     from kdlab.teachers import PhrasebookTeacher
 
+AT_LEAST = 0.1  # of its true probability, for a translation to be covered
+
+
+def compare_with_truth(
+    student: PreTrainedModel, truth: PhrasebookTeacher, sources: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """`kl_to_truth` and `mode_coverage`, by these names, with one pass over all translations for both.
+
+    >>> from types import SimpleNamespace
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b"], 300)  # 259 entries
+    >>> student = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0)
+    >>> _ = student.model.shared.weight.data.zero_()  # each of them has probability 1/259
+    >>> truth = SimpleNamespace(tokenizer=tokenizer, translations=lambda source: [([7, 1], 0.5), ([8, 1], 0.5)])
+    >>> found = compare_with_truth(student, truth, ["a"])
+    >>> round(found["kl_to_truth"]["nats_a_token"], 2), found["mode_coverage"]["recall"]
+    (5.21, 0.0)
+    """
+    rows = _score_translations(student, truth, sources)
+    return {
+        "kl_to_truth": _divergence(rows, len(sources)),
+        "mode_coverage": _coverage(rows, len(sources), AT_LEAST),
+    }
+
 
 def kl_to_truth(
     student: PreTrainedModel, truth: PhrasebookTeacher, sources: Sequence[str]
@@ -37,14 +62,11 @@ def kl_to_truth(
     >>> round(found["nats_a_sentence"], 2), round(2 * math.log(259) - math.log(2), 2), round(found["nats_a_token"], 2)
     (10.42, 10.42, 5.21)
     """
-    rows = _score_translations(student, truth, sources)
-    divergence = math.fsum(row.truth * (math.log(row.truth) - row.log_student) for row in rows)
-    length = math.fsum(row.truth * row.length for row in rows)
-    return {"nats_a_sentence": divergence / len(sources), "nats_a_token": divergence / length}
+    return _divergence(_score_translations(student, truth, sources), len(sources))
 
 
 def mode_coverage(
-    student: PreTrainedModel, truth: PhrasebookTeacher, sources: Sequence[str], at_least: float = 0.1
+    student: PreTrainedModel, truth: PhrasebookTeacher, sources: Sequence[str], at_least: float = AT_LEAST
 ) -> dict[str, float]:
     """Whether the student knows all translations that are right, and how much it spends on others. Exact.
 
@@ -81,10 +103,7 @@ def mode_coverage(
     """
     if not 0 < at_least <= 1:
         raise ValueError(f"at_least: got {at_least}, expected more than 0 and at most 1")
-    rows = _score_translations(student, truth, sources)
-    covered = [row.truth for row in rows if row.log_student >= math.log(at_least * row.truth)]
-    right = [math.exp(row.log_student) for row in rows]
-    return {"recall": math.fsum(covered) / len(sources), "precision": math.fsum(right) / len(sources)}
+    return _coverage(_score_translations(student, truth, sources), len(sources), at_least)
 
 
 class _Scored(NamedTuple):
@@ -93,6 +112,18 @@ class _Scored(NamedTuple):
     truth: float
     log_student: float
     length: int
+
+
+def _divergence(rows: Sequence[_Scored], sources: int) -> dict[str, float]:
+    divergence = math.fsum(row.truth * (math.log(row.truth) - row.log_student) for row in rows)
+    length = math.fsum(row.truth * row.length for row in rows)
+    return {"nats_a_sentence": divergence / sources, "nats_a_token": divergence / length}
+
+
+def _coverage(rows: Sequence[_Scored], sources: int, at_least: float) -> dict[str, float]:
+    covered = [row.truth for row in rows if row.log_student >= math.log(at_least * row.truth)]
+    right = [math.exp(row.log_student) for row in rows]
+    return {"recall": math.fsum(covered) / sources, "precision": math.fsum(right) / sources}
 
 
 def _score_translations(

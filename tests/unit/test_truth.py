@@ -11,7 +11,7 @@ import torch
 from kdlab.students import Architecture, new_model
 from kdlab.teachers import PhrasebookTeacher
 from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets
-from kdlab.truth import kl_to_truth, mode_coverage
+from kdlab.truth import compare_with_truth, kl_to_truth, mode_coverage
 from tests.unit.small_text import small_text
 from tests.unit.tabular import Tabular
 
@@ -98,6 +98,9 @@ def test_coverage_and_precision_are_those_by_hand(truth, sources):
         {"recall": (p_a + p_c + p_best) / 2, "precision": (sum(q for _, q in known[:3]) + 1) / 2}, abs=1e-5
     )
     assert mode_coverage(model, truth, sources[1:]) == pytest.approx({"recall": p_best, "precision": 1})
+    both = {"kl_to_truth": kl_to_truth(model, truth, sources[:1])}
+    both["mode_coverage"] = mode_coverage(model, truth, sources[:1])
+    assert compare_with_truth(model, truth, sources[:1]) == both
     stricter = mode_coverage(model, truth, sources[:1], at_least=0.5)["recall"]
     assert stricter == pytest.approx(p_c)
     looser = mode_coverage(model, truth, sources[:1], at_least=0.05)["recall"]
