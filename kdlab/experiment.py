@@ -104,7 +104,7 @@ class Experiment:
         self, name: str, text: ParallelText, references: Sequence[Example]
     ) -> Sequence[Example]:
         """What a distilled student reads for the labelled sources: references, or the teacher's translations."""
-        if self.level == "word":
+        if self.profile.learns_from_references:
             return references
         return self.translated(name, [example.source_ids for example in references], text.targets).examples
 

@@ -111,7 +111,7 @@ def _case(folder: Path, report: Mapping[str, Any]) -> Case:
     teacher = load_model(teacher_folder.removeprefix("hub:"), device)
     tokenizer = load_tokenizer(teacher_folder)
     examples = encode_pairs(tokenizer, task.corpus.validation)[:SENTENCES]
-    if level != "word":
+    if not (level == "word" or (level == "both" and profile.get("keep_references", False))):
         sources = [example.source_ids for example in examples]
         targets = search_batch(teacher, sources, Search(**profile["pseudo_targets"]))
         examples = [

@@ -85,7 +85,7 @@ def _add_distillation(group: Any) -> None:
         "--level",
         choices=["word", "sequence", "both"],
         help="word: the teacher's distribution at every token of the references; sequence: the teacher's translations "
-        "as targets; both: its distribution along its translations",
+        "as targets; both: its distribution along its translations, on the phrasebook those of D' alone",
     )
     add(
         "--divergence",
@@ -166,7 +166,10 @@ def run(chosen: argparse.Namespace) -> int:
         print(f"\n{error}. To go on, start them all again with --resume.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\nStopped. To go on: {_command(chosen)} --resume", file=sys.stderr)
+        print(
+            f"\nStopped. To go on: {shlex.join([*_program(), *_arguments(chosen), '--resume'])}",
+            file=sys.stderr,
+        )
         return 130
     finally:
         spent = before + time.perf_counter() - start
@@ -175,7 +178,7 @@ def run(chosen: argparse.Namespace) -> int:
     processes.disconnect()
     if report is None:  # the main process tells
         return 0
-    report["command"], report["versions"] = _command(chosen), versions()
+    report["command"], report["versions"] = shlex.join(["kdlab", *_arguments(chosen)]), versions()
     report["wall_seconds"] = round(spent, 1)  # of all the sessions that were not killed
     write_text(folder / "report.html", html_page(report))
     write_json(folder / REPORT, report)
@@ -219,16 +222,22 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     write_json(folder / RUN, settings)
 
 
-def _command(chosen: argparse.Namespace) -> str:
-    """The command that was given, with its options spelled out, but for --resume."""
+def _arguments(chosen: argparse.Namespace) -> list[str]:
+    """Those that were given, all options spelled out, but for --resume."""
     from kdlab.settings import Settings
 
-    parts = ["kdlab", "distill"]
+    parts = ["distill"]
     for name in (*Settings.__dataclass_fields__, "out"):
         value = getattr(chosen, name)
         if value is not None:
             parts += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(parts)
+    return parts
+
+
+def _program() -> list[str]:
+    """As it was called: after `make distill` no `kdlab` is on the PATH."""
+    called = sys.argv[0]
+    return [called] if Path(called).stem == "kdlab" else [sys.executable, "-m", "kdlab.cli"]
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -70,7 +71,21 @@ def test_what_was_asked_for_reaches_the_experiment_and_the_report(runs, tmp_path
     assert told == [True]
 
 
-def test_a_stopped_run_goes_on_and_the_seconds_of_all_sessions_count(runs, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("called", "program"),
+    [(".venv/bin/kdlab", ".venv/bin/kdlab"), ("cli.py", f"{sys.executable} -m kdlab.cli")],
+)
+def test_a_stopped_run_says_how_to_go_on_as_it_was_called(
+    runs, tmp_path, capsys, monkeypatch, called, program
+):
+    runs.steps = [(1, KeyboardInterrupt())]
+    monkeypatch.setattr(sys, "argv", [called])
+    assert main(["distill", "--out", str(tmp_path / "run")]) == 130
+    assert f"\nStopped. To go on: {program} distill --data phrasebook" in capsys.readouterr().err
+
+
+def test_a_stopped_run_goes_on_and_the_seconds_of_all_sessions_count(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["kdlab"])
     runs.steps = [(100, KeyboardInterrupt()), (20, KeyboardInterrupt()), (3, None)]
     command = ["distill", "--seed", "2", "--out", str(tmp_path / "run")]
     assert main(command) == 130

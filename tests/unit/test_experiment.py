@@ -29,7 +29,7 @@ PSEUDO = [7, 8, 1]
 def runs(monkeypatch, tmp_path):
     """Runs an experiment of a level on a tiny phrasebook; gives back what each student was trained with."""
 
-    def run(level: str) -> dict[str, SimpleNamespace]:
+    def run(level: str, *, keep_references: bool = False) -> dict[str, SimpleNamespace]:
         given = {}
 
         def train(model, tokenizer, data, recipe, folder, **options):
@@ -48,6 +48,7 @@ def runs(monkeypatch, tmp_path):
             labelled_rate=1e-4,
             labelled_smoothing=0.2,
             ce_weight=0.25,
+            keep_references=keep_references,
         )
         monkeypatch.setitem(PROFILES, ("phrasebook", "ci"), profile)
         monkeypatch.setattr(experiment, "train", train)
@@ -85,6 +86,17 @@ def test_who_learns_from_what(runs, level: str) -> None:
     assert same.label_smoothing == distilled.label_smoothing == 0
     assert baseline.teacher is None
     assert baseline.label_smoothing > 0
+
+
+@pytest.mark.parametrize("level", ["word", "sequence", "both"])
+def test_references_are_kept_where_the_teacher_scores_them(runs, level: str) -> None:
+    """At sequence level nothing of the teacher would be left."""
+    given = runs(level, keep_references=True)
+    kept = level != "sequence"
+    for examples in (given["distilled_same_inputs"].data.train, given["distilled"].data.validation):
+        assert {example.target_ids == PSEUDO for example in examples} == {not kept}
+    assert {example.target_ids == PSEUDO for example in given["distilled"].data.train[:20]} == {not kept}
+    assert all(example.target_ids == PSEUDO for example in given["distilled"].data.train[20:])
 
 
 def test_equal_compute_and_a_dropout_for_few_inputs(runs) -> None:

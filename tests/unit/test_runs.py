@@ -9,7 +9,7 @@ import pytest
 
 from kdlab import diagnose
 from kdlab.diagnostics import CAUSES
-from kdlab.files import fingerprint, write_json
+from kdlab.files import fingerprint, read_json, write_json
 from kdlab.generation import Search
 from kdlab.profiles import PhrasebookSizes, Recipe
 from kdlab.runs import check_curve, diagnose_run
@@ -76,6 +76,16 @@ def test_run_with_its_teacher(run):
 def test_student_alone_is_judged_on_references(run):
     evidence = diagnose_run(run, "baseline")["cross_entropy_floor"].evidence
     assert evidence["loss"] != pytest.approx(diagnose(run)["cross_entropy_floor"].evidence["loss"], rel=1e-3)
+
+
+def test_student_of_kept_references_is_judged_on_them(run):
+    """At level both it is asked about the tokens that it is asked about at word level."""
+    report, entropy = read_json(run / "report.json"), {}
+    for level, keep in (("word", False), ("both", False), ("both", True)):
+        report["settings"]["level"], report["profile"]["keep_references"] = level, keep
+        write_json(run / "report.json", report)
+        entropy[level, keep] = diagnose_run(run)["cross_entropy_floor"].evidence["teacher_entropy"]
+    assert entropy["both", True] == entropy["word", False] != entropy["both", False]
 
 
 @pytest.mark.parametrize("lost", ["teacher", "data"])
