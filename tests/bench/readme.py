@@ -42,7 +42,7 @@ def table(results: Mapping[str, Any]) -> str:
             row.append(_figure(scores["bleu"], scores["bleu_interval"], seeds, ".1f"))
         for test in tests:
             gap = results["gap_closed"].get(name, {}).get(test)
-            row.append("" if gap is None else _figure(gap, gap["interval"], seeds, ".0%"))
+            row.append("" if gap is None else _figure(gap, gap["interval"], seeds, "z.0%"))  # no -0%
         row.append(_figure(system["kl_to_teacher"], None, seeds, ".3f"))
         if "kl_to_truth" in system:
             row.append(_figure(system["kl_to_truth"], None, seeds, ".3f"))
