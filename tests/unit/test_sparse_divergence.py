@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdlab import distillation_loss
+from kdlab import distillation_loss, sparse_divergence
 from kdlab.distributions import TopK
 from tests.unit import reference
 from tests.unit.reference import DEFAULTS, label, random_logits, value_and_gradient
@@ -96,3 +96,27 @@ def test_half_precision(dtype: torch.dtype, tolerance: float) -> None:
     assert leaf.grad.dtype == dtype
     error = (leaf.grad.double() - expected).abs().max() / expected.abs().max()
     assert error < tolerance
+
+
+@EACH
+def test_both_ways_to_the_events_agree(name, parameters, monkeypatch) -> None:
+    student, teacher = random_logits(5, 40)
+    top = ragged(teacher, [4, 1, 3, 2, 4])
+    found = value_and_gradient(student, top, divergence=name, **parameters)
+    monkeypatch.setattr(sparse_divergence._Events, "_from_probabilities", lambda *_: False)
+    other = value_and_gradient(student, top, divergence=name, **parameters)
+    for one, two in zip(found, other, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("far", ["tail", "entries"])
+def test_events_that_underflow_beside_the_others_keep_their_distance(far: str) -> None:
+    """e^-150 is no float32: the student finds all the tail, or all of the teacher's entries, that improbable."""
+    teacher = torch.tensor([[1.0, 0.5, 0.2, 0.1]])
+    student = torch.tensor([[0.3, 0.1, -150.0, -150.5]]) * (1 if far == "tail" else -1)
+    top = TopK.from_logits(teacher, 2)
+    value, slope = value_and_gradient(student, top)
+    expected, expected_slope = value_and_gradient(student.double(), top)
+    assert 50 < value < 200
+    torch.testing.assert_close(value.double(), expected, atol=0, rtol=1e-6)
+    torch.testing.assert_close(slope.double(), expected_slope, atol=1e-6, rtol=1e-5)
