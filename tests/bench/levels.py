@@ -1,10 +1,11 @@
 """Levels and divergences side by side on a folder of parallel text, with equal compute, on the same sources.
 
-python -m tests.bench.levels --data FOLDER [--updates 3000] [--seed 0] [--only NAME ...]
+python -m tests.bench.levels --data FOLDER [--updates 3000] [--seeds 0] [--only NAME ...]
 
-Every setting is a run of its own in OUT, of `kdlab distill` with the flags that stand below, but without D'. The
-student alone is trained with the first one and serves them all. What is finished is kept: a run that was stopped goes
-on, and several processes may share the work by --only. Whatever is there then goes into results/levels.json.
+Every setting is a run of its own in OUT/seedN, of `kdlab distill` with the flags that stand below, but without D'. The
+student alone of a seed is trained once and serves all settings with a fresh student. What is finished is kept: a run
+that was stopped goes on, and several processes may share the work by --only. Whatever is there then, of all seeds,
+goes into results/levels.json.
 """
 
 from __future__ import annotations
@@ -29,54 +30,56 @@ DIVERGENCES = {
     "JSD": {"divergence": "generalized_jsd", "beta": 0.5},
     "total variation": {"divergence": "total_variation"},
 }
-FIRST = "sequence"
-SETTINGS: dict[str, dict[str, Any]] = {FIRST: {"level": "sequence"}}
+SETTINGS: dict[str, dict[str, Any]] = {"sequence": {"level": "sequence"}}
 for _level in ("both", "word"):
     SETTINGS |= {f"{_level}, {name}": {"level": _level, **given} for name, given in DIVERGENCES.items()}
 SETTINGS |= {
     "on-policy, JSD": {"level": "both", "lmbda": 0.5, **DIVERGENCES["JSD"]},
-    "sequence, layers copied": {
-        "level": "sequence",
-        "init": "copied",
-    },  # wider: its student alone is another one
+    # As wide as the teacher: its student alone is another one.
+    "sequence, layers copied": {"level": "sequence", "init": "copied"},
 }
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "levels.json"
 
 
-def run(name: str, chosen: argparse.Namespace) -> None:
-    """One setting; a finished one is left as it is."""
-    folder = folder_of(name, chosen)
+def run(name: str, seed: int, chosen: argparse.Namespace) -> None:
+    """One setting of one seed; a finished one is left as it is."""
+    folder = folder_of(name, seed, chosen.out)
     if read_json(folder / "report.json") is not None:
         return
-    settings = Settings(data=chosen.data, seed=chosen.seed, updates=chosen.updates, **SETTINGS[name])
+    settings = Settings(data=chosen.data, seed=seed, updates=chosen.updates, **SETTINGS[name])
     experiment = Experiment(settings, folder)
     experiment.task.corpus = replace(experiment.task.corpus, unlabelled=[])
-    if name != FIRST and "init" not in SETTINGS[name]:
-        alone = Path(chosen.out) / FIRST / "baseline"
-        if read_json(alone / "training.json") is None:
-            raise SystemExit(
-                f"{alone}: the student alone is not trained yet, expected {FIRST!r} to run first"
-            )
+    alone = finished_alone(seed, chosen.out)
+    if alone is not None and "init" not in SETTINGS[name]:
         shutil.copytree(alone, folder / "baseline", dirs_exist_ok=True)
     report = experiment.run()
     report |= {"command": "", "versions": versions(), "wall_seconds": None}
     write_json(folder / "report.json", report)
 
 
-def folder_of(name: str, chosen: argparse.Namespace) -> Path:
+def folder_of(name: str, seed: int, out: str) -> Path:
     """Where a setting's run lies."""
-    return Path(chosen.out) / name.replace(", ", "-").replace(" ", "_")
+    return Path(out) / f"seed{seed}" / name.replace(", ", "-").replace(" ", "_")
 
 
-def summary(reports: dict[str, dict[str, Any]], chosen: argparse.Namespace) -> dict[str, Any]:
-    """The figures of all settings that are there; no text."""
-    collected = {name: collect([report]) for name, report in reports.items()}
-    first = collected[FIRST]
+def finished_alone(seed: int, out: str) -> Path | None:
+    """The student alone of a setting that begins with a fresh student, if one is trained already."""
+    fresh = [
+        folder_of(name, seed, out) / "baseline" for name, given in SETTINGS.items() if "init" not in given
+    ]
+    return next((folder for folder in fresh if (folder / "training.json").exists()), None)
+
+
+def summary(reports: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace) -> dict[str, Any]:
+    """The figures of all settings that are there, over their seeds; no text."""
+    collected = {name: collect(found) for name, found in reports.items()}
+    first = next(iter(collected.values()))
     return {
         "teacher": first["systems"]["teacher"],
         "settings": {
             name: {
                 "flags": SETTINGS[name],
+                "seeds": [report["settings"]["seed"] for report in reports[name]],
                 "alone": found["systems"]["baseline"],
                 **found["systems"]["distilled"],
                 "gap_closed": found["gap_closed"]["distilled"],
@@ -84,9 +87,8 @@ def summary(reports: dict[str, dict[str, Any]], chosen: argparse.Namespace) -> d
             for name, found in collected.items()
         },
         "updates": chosen.updates,
-        "seed": chosen.seed,
         **{name: first[name] for name in ("data", "profile", "machine")},
-        "command": f"python -m tests.bench.levels --data FOLDER --updates {chosen.updates} --seed {chosen.seed}",
+        "command": f"python -m tests.bench.levels --data FOLDER --updates {chosen.updates}",
         "versions": versions(),
     }
 
@@ -99,16 +101,21 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, metavar="FOLDER")
     parser.add_argument("--updates", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--out", default="build/levels", metavar="DIR")
     parser.add_argument("--only", nargs="*", choices=list(SETTINGS), default=list(SETTINGS), metavar="NAME")
     chosen = parser.parse_args()
     quiet()
     keep_memory()
-    for name in chosen.only:
-        run(name, chosen)
-    finished = {name: read_json(folder_of(name, chosen) / "report.json") for name in SETTINGS}
-    reports = {name: report for name, report in finished.items() if report is not None}
+    for seed in chosen.seeds:
+        for name in chosen.only:
+            run(name, seed, chosen)
+    seeds = sorted(int(folder.name.removeprefix("seed")) for folder in Path(chosen.out).glob("seed*"))
+    reports: dict[str, list[dict[str, Any]]] = {}
+    for name in SETTINGS:
+        found = [read_json(folder_of(name, seed, chosen.out) / "report.json") for seed in seeds]
+        if any(found):
+            reports[name] = [report for report in found if report is not None]
     write_json(RESULTS, summary(reports, chosen))
     print(RESULTS)
 
