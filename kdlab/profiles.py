@@ -66,6 +66,12 @@ class Profile:
         ce_weight: of the references, at word level.
         init: fresh, copied or projected: what a distilled student starts with, see `Experiment.new_student`.
         lmbda: share of the updates whose targets the student writes itself, see `kdlab.on_policy.OnPolicy`.
+
+    >>> phrasebook = PROFILES["phrasebook", "cpu"]
+    >>> phrasebook.level, phrasebook.learns_from_references
+    ('both', True)
+    >>> replace(phrasebook, level="sequence").learns_from_references
+    False
     """
 
     vocabulary: int

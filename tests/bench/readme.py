@@ -21,7 +21,8 @@ def with_tables(readme: str) -> str:
     def block(found: re.Match[str]) -> str:
         results = read_json(ROOT / "results" / f"{found[1]}.json")
         assert results is not None, f"README.md: results/{found[1]}.json is not there"
-        return f"<!-- {found[1]} -->\n{table(results)}\n<!-- end -->"
+        made = levels_table(results) if "settings" in results else table(results)
+        return f"<!-- {found[1]} -->\n{made}\n<!-- end -->"
 
     return re.sub(r"<!-- (\w+) -->\n(?:.*?\n)??<!-- end -->", block, readme, flags=re.DOTALL)
 
@@ -34,7 +35,7 @@ def table(results: Mapping[str, Any]) -> str:
     header += [f"gap closed {_short(test)}".strip() for test in tests] + ["KL to the teacher"]
     if "kl_to_truth" in systems["teacher"]:
         header.append("KL to the truth")
-    rows = [header, ["---", *["---:"] * (len(header) - 1)]]
+    rows = [header]
     for name, title in titles(systems).items():
         system = systems[name]
         row = [title, f"{system['parameters']:,}"]
@@ -47,6 +48,32 @@ def table(results: Mapping[str, Any]) -> str:
         if "kl_to_truth" in system:
             row.append(_figure(system["kl_to_truth"], None, seeds, ".3f"))
         rows.append(row)
+    return _markdown(rows)
+
+
+def levels_table(results: Mapping[str, Any]) -> str:
+    """A row a setting, the one that closes most of the gap first: mean and range, or the interval of one seed."""
+    tests = list(results["teacher"]["test_sets"])
+    header = ["", "seeds", *(f"gap closed {_short(test)}".strip() for test in tests)]
+    header += [f"BLEU {_short(tests[0])}".strip(), "of the student alone", "KL to the teacher"]
+    rows = [header]
+    settings = results["settings"]
+    for name in sorted(settings, key=lambda name: -settings[name]["gap_closed"][tests[0]]["mean"]):
+        setting, seeds = settings[name], len(settings[name]["seeds"])
+        row = [name, str(seeds)]
+        for test in tests:
+            gap = setting["gap_closed"][test]
+            row.append(_figure(gap, gap["interval"], seeds, "z.0%"))
+        for system in (setting, setting["alone"]):
+            row.append(_figure(system["test_sets"][tests[0]]["bleu"], None, seeds, ".1f"))
+        row.append(_figure(setting["kl_to_teacher"], None, seeds, ".3f"))
+        rows.append(row)
+    return _markdown(rows)
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    """Names to the left, figures to the right."""
+    rows = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -35,6 +35,7 @@ PROFILE = replace(
     teacher=Architecture(16, 1, 1, 32),
     pseudo_targets=Search(sample=True),
     translation=Search(num_beams=2),
+    keep_references=False,
 )
 
 
