@@ -115,8 +115,8 @@ def gap_lines(report: Mapping[str, Any]) -> list[str]:
                 lines.append(f"gap closed ({where}): none, the teacher is no better than the student alone")
             else:
                 interval = gap["interval"]
-                spread = f", 95% interval {interval[0]:.0%} to {interval[1]:.0%}" if interval else ""
-                lines.append(f"gap closed ({where}): {gap['value']:.0%}{spread}")
+                spread = f", 95% interval {interval[0]:z.0%} to {interval[1]:z.0%}" if interval else ""
+                lines.append(f"gap closed ({where}): {gap['value']:z.0%}{spread}")
     return lines
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab import processes
-from kdlab.commands.shared import positive, quiet, seed
+from kdlab.commands.shared import positive, program, quiet, seed
 from kdlab.divergences import FAMILY
 from kdlab.filters import FILTER_SETS
 
@@ -167,7 +167,7 @@ def run(chosen: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            f"\nStopped. To go on: {shlex.join([*_program(), *_arguments(chosen), '--resume'])}",
+            f"\nStopped. To go on: {shlex.join([*program(), *_arguments(chosen), '--resume'])}",
             file=sys.stderr,
         )
         return 130
@@ -232,12 +232,6 @@ def _arguments(chosen: argparse.Namespace) -> list[str]:
         if value is not None:
             parts += [f"--{name.replace('_', '-')}", str(value)]
     return parts
-
-
-def _program() -> list[str]:
-    """As it was called: after `make distill` no `kdlab` is on the PATH."""
-    called = sys.argv[0]
-    return [called] if Path(called).stem == "kdlab" else [sys.executable, "-m", "kdlab.cli"]
 
 
 def versions() -> dict[str, str]:

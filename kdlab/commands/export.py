@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from kdlab.commands.shared import quiet
+from kdlab.commands.shared import program, quiet
 
 
 def add_parser(commands: Any) -> None:
@@ -65,5 +65,5 @@ def run(chosen: argparse.Namespace) -> int:
         int8=chosen.int8,
     )
     print(f"{out}: {record['bytes'] / 1e6:.2f} MB, {RECORD} says more. To try it:")
-    print(shlex.join(["kdlab", "translate", "--model", str(out), "..."]))
+    print(shlex.join([*program(), "translate", "--model", str(out), "..."]))
     return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from pathlib import Path
 
 
 def quiet() -> None:
@@ -13,6 +15,12 @@ def quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def program() -> list[str]:
+    """`kdlab` as it was called, for a command to go on with: after `make` it is not on the PATH."""
+    called = sys.argv[0]
+    return [called] if Path(called).stem == "kdlab" else [sys.executable, "-m", "kdlab.cli"]
 
 
 def positive(text: str) -> int:

@@ -189,6 +189,12 @@ def test_a_gap_is_told_with_its_interval_where_there_is_one(report):
     ]
 
 
+def test_nothing_has_no_sign(report):
+    gap = report["gap_closed_by"]["distilled"]["test_a"]
+    gap["value"], gap["interval"] = -0.001, [-0.004, 0.0]
+    assert gap_lines(report)[1] == "gap closed (distilled, with D', test_a): 0%, 95% interval 0% to 0%"
+
+
 def test_without_more_inputs_there_is_one_distilled_student_and_without_a_grammar_no_truth(report):
     del report["distilled_same_inputs"], report["gap_closed_by"]["distilled_same_inputs"]
     for name in ("teacher", "baseline", "distilled"):
