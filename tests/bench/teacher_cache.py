@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import kdlab
+from kdlab.allocator import keep_memory
 from kdlab.cache import TeacherCache, build_cache
 from kdlab.distributions import TopK
 from kdlab.experiment import encode_pairs, load_model, load_tokenizer, train_teacher
@@ -36,14 +37,17 @@ KEEPS = {
     "k=8": Keep(8, 0.0),
     "k=32": Keep(32, 0.0),
     "k=128": Keep(128, 0.0),
+    "k=64, p>=1e-3": Keep(),
     "k=128, p>=3e-3": Keep(128, 3e-3),
     "k=128, p>=1e-3": Keep(128, 1e-3),
 }
+STEPS = ("k=32", "k=64, p>=1e-3", "k=128, p>=1e-3")  # those that a training step is measured with
 
 
 def measure(teacher: str | None = None, data: str | None = None, pairs: int = 2000) -> dict[str, Any]:
-    """All figures, on the first training pairs of `data` with the teacher in a folder; or on the phrasebook, with a
+    """All figures, with freed memory kept as `kdlab distill` keeps it, on the first training pairs of `data` with the teacher in a folder; or on the phrasebook, with a
     small teacher trained for it."""
+    keep_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
         model, tokenizer, examples = _prepare(teacher, data, pairs, Path(folder), device)
@@ -65,7 +69,7 @@ def measure(teacher: str | None = None, data: str | None = None, pairs: int = 20
             "examples": len(examples),
             "tokens": tokens,
             "caches": figures,
-            "step": _step_cost(caches["k=128, p>=1e-3"], tokenizer, examples, device),
+            "steps": {name: _step_cost(caches[name], tokenizer, examples, device) for name in STEPS},
         }
 
 
