@@ -34,7 +34,8 @@ class Keep:
     """Which entries of a distribution are kept.
 
     Attributes:
-        k: at most so many. Above 64 a training step pays for more than the tail hides less (results/teacher_cache.json).
+        k: at most so many. A training step pays for each: with 128 it costs more, and the tail hides hardly less
+            (results/teacher_cache.json).
         min_probability: less probable entries are left out, though never the most probable one. 0 keeps all k.
         temperature: of the softmax. The loss must use the same one: a tail cannot be brought to another.
     """

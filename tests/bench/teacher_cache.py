@@ -45,8 +45,11 @@ STEPS = ("k=32", "k=64, p>=1e-3", "k=128, p>=1e-3")  # those that a training ste
 
 
 def measure(teacher: str | None = None, data: str | None = None, pairs: int = 2000) -> dict[str, Any]:
-    """All figures, with freed memory kept as `kdlab distill` keeps it, on the first training pairs of `data` with the teacher in a folder; or on the phrasebook, with a
-    small teacher trained for it."""
+    """All figures, with freed memory kept as `kdlab distill` keeps it.
+
+    On the first training pairs of `data` with the teacher in a folder; or on the phrasebook, with a small teacher
+    trained for it.
+    """
     keep_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
