@@ -16,6 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from kdlab import distillation_loss
 from kdlab.allocator import keep_memory
 from kdlab.commands.distill import versions
 from kdlab.commands.shared import quiet
@@ -24,7 +27,7 @@ from kdlab.files import read_json, write_json
 from kdlab.settings import Settings
 from tests.bench.collect import collect
 
-DIVERGENCES = {
+DIVERGENCES: dict[str, dict[str, Any]] = {
     "forward KL": {"divergence": "forward_kl"},
     "reverse KL": {"divergence": "reverse_kl"},
     "JSD": {"divergence": "generalized_jsd", "beta": 0.5},
@@ -86,11 +89,26 @@ def summary(reports: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace
             }
             for name, found in collected.items()
         },
+        "pull_on_a_new_word": pull_on_a_new_word(first["profile"]["vocabulary"]),
         "updates": chosen.updates,
         **{name: first[name] for name in ("data", "profile", "machine")},
         "command": f"python -m tests.bench.levels --data FOLDER --updates {chosen.updates}",
         "versions": versions(),
     }
+
+
+def pull_on_a_new_word(vocabulary: int, probability: float = 0.97) -> dict[str, float]:
+    """-dD/dz of a word to which the teacher gives `probability`, and a fresh student as much as to all the others:
+    how each divergence starts. The rest of the teacher's is spread evenly."""
+    teacher = torch.full((1, vocabulary), (1 - probability) / (vocabulary - 1), dtype=torch.float64)
+    teacher[0, 0] = probability
+    pulls = {}
+    for name, given in DIVERGENCES.items():
+        student = torch.zeros(1, vocabulary, dtype=torch.float64, requires_grad=True)
+        distillation_loss(student, teacher.log(), **given).backward()
+        assert student.grad is not None
+        pulls[name] = float(f"{-student.grad[0, 0].item():.2g}")
+    return pulls
 
 
 def main() -> None:
