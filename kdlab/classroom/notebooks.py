@@ -184,11 +184,12 @@ def _cell_ids(cells: Sequence[Cell]) -> Iterator[str]:
 def _release(root: Path, name: str, source: str) -> str:
     """What nbgrader's own converter makes of a source notebook, with the settings of the repository.
 
-    It works in a folder and with a database of its own, so that nothing is left behind.
+    It works in a folder of its own and without the gradebook, so that nothing is left behind.
     """
     from nbgrader.converters import GenerateAssignment
     from nbgrader.converters.base import NbGraderException
     from nbgrader.coursedir import CourseDirectory
+    from nbgrader.preprocessors import SaveCells
     from traitlets.config.loader import PyFileConfigLoader
 
     told = io.StringIO()
@@ -201,9 +202,11 @@ def _release(root: Path, name: str, source: str) -> str:
         config = PyFileConfigLoader(CONFIG, path=str(root)).load_config()
         config.CourseDirectory.root = str(here)
         config.CourseDirectory.assignment_id = name
-        course = CourseDirectory(config=config)
+        config.GenerateAssignment.no_database = True
+        converter = GenerateAssignment(coursedir=CourseDirectory(config=config), config=config, log=log)
+        converter.preprocessors.remove(SaveCells)  # all that it does is to write into the gradebook
         try:
-            GenerateAssignment(coursedir=course, config=config, log=log).start()
+            converter.start()
         except NbGraderException:
             raise ValueError(
                 f"{SOLUTIONS}/{name}/{name}.py: nbgrader refuses it\n{told.getvalue()}"
