@@ -67,10 +67,9 @@ _INDEX = r"[_^](?:[0-9ijn]|\{[0-9ijn<>=+\-, ]+\})"
 
 _CODE = re.compile(r"^(```|~~~).*?^\1|(`+).*?\2", re.DOTALL | re.MULTILINE)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(?!\s)([^$]+?)(?<!\s)\$(?!\d)", re.DOTALL)
+_MARK = r"(?:[_^](?:\{(?:[^{}]|\{[^{}]*\})*\}|\\[A-Za-z]+|[^{}])|')"
 _UNKNOWN = re.compile(
-    r"(\\(?:mathrm|operatorname|text)\{[^{}]*\}|\\[A-Za-z]+|\\?.)"
-    r"([_^](\{([^{}]|\{[^{}]*\})*\}|\\[A-Za-z]+|[^{}])|')*",
-    re.DOTALL,
+    rf"{_MARK}+|(?:\\(?:mathrm|operatorname|text)\{{[^{{}}]*\}}|\\[A-Za-z]+|\\?.){_MARK}*", re.DOTALL
 )
 
 

@@ -25,7 +25,7 @@ SUMMARY = "## Summary"
 ANSWERED = ("exercise", "quiz", "essay")  # the kinds that a student writes into
 _REGION_OF = {"exercise": SOLUTION, "quiz": SOLUTION, "essay": SOLUTION, "test": HIDDEN_TESTS}
 _IMAGE = re.compile(r"!\[(?P<markdown>[^\]]*)\]|<img\b(?P<html>[^>]*)>", re.IGNORECASE)
-_ALT = re.compile(r"\balt\s*=\s*(\"[^\"]*\S[^\"]*\"|'[^']*\S[^']*')", re.IGNORECASE)
+_ALT = re.compile(r"\balt\s*=\s*(\"[^\"]*[^\"\s][^\"]*\"|'[^']*[^'\s][^']*')", re.IGNORECASE)
 
 Problem = tuple[Cell | None, str]  # None: the notebook as a whole
 
