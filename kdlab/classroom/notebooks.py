@@ -31,7 +31,6 @@ _METADATA = {
 _GRADE_SOLUTION_LOCKED = {
     "exercise": (False, True, False),
     "quiz": (False, True, False),
-    "check": (False, False, True),
     "test": (True, False, True),
     "essay": (True, True, False),
 }
@@ -104,6 +103,7 @@ def generate(root: Path, path: Path) -> dict[str, bytes]:
     import nbformat
 
     script = read_script(root, path)
+    _refuse_shared_names(root, script, path.parent)
     folder = f"{path.stem}/{path.stem}.ipynb"
     source = nbformat.writes(source_notebook(script)) + "\n"
     files = {name: _release_file(script, path.parent, name) for name in script.release_files}
@@ -148,8 +148,13 @@ def orphans(root: Path) -> Iterator[str]:
 
 
 def _notebook_cell(cell: Cell, cell_id: str) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"tags": ["parameters"]} if cell.kind == "parameters" else {}
-    if cell.name:
+    metadata: dict[str, Any] = {}
+    if cell.kind == "parameters":
+        metadata["tags"] = ["parameters"]
+    elif cell.kind == "check":
+        # Not as one of nbgrader's locked cells: behind one of these nbgrader 0.9.6 cannot put a lost test back.
+        metadata |= {"deletable": False, "editable": False}
+    elif cell.name:
         grade, solution, locked = _GRADE_SOLUTION_LOCKED[cell.kind]
         metadata["nbgrader"] = {
             "grade": grade,
@@ -223,6 +228,17 @@ def _release_file(script: Script, folder: Path, name: str) -> bytes:
     return (folder / name).read_bytes()
 
 
+def _refuse_shared_names(root: Path, script: Script, folder: Path) -> None:
+    """nbgrader tells what to copy by a file's name alone, whatever its folder (see `nbgrader_config.py`)."""
+    kept = {file.name for file in folder.iterdir() if file.suffix != ".ipynb"} - set(script.release_files)
+    for other in sorted((root / COURSE).glob("*/*")):
+        if other.parent.name != folder.name and other.name in kept:
+            raise ValueError(
+                f"{script.path.as_posix()}: {other.name} stays beside the script, but {other.parent.name} releases a "
+                "file of the same name, expected another name"
+            )
+
+
 def _refuse_leaks(script: Script, name: str, release: str, files: dict[str, bytes]) -> None:
     texts = [
         (where(Path(name), number, _label(cell)), "".join(cell["source"]))
@@ -255,5 +271,5 @@ def _first_difference(made: bytes, found: bytes) -> str:
 
 
 def _label(cell: dict[str, Any]) -> str:
-    """A name that a reader finds: the exercise's, else the cell's id."""
-    return str(cell.get("metadata", {}).get("nbgrader", {}).get("grade_id") or cell.get("id", ""))
+    """The cell's id, which is its name where it has one."""
+    return str(cell.get("id", ""))

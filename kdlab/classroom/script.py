@@ -56,7 +56,7 @@ class Cell:
 
     @property
     def grade_id(self) -> str:
-        """Its name in nbgrader's metadata; "" for a cell that nbgrader leaves alone."""
+        """Its name in the notebook, which is nbgrader's name for it too; "" for prose and plain code."""
         return f"{self.kind}_{self.name}" if self.kind in ("check", "test") else self.name
 
 

@@ -55,18 +55,11 @@ def test_cells_are_marked_for_nbgrader(built):
         for cell in cells(built / SOURCE)
         if graded(cell)
     }
-    writes, locked, test, essay = (
-        (False, True, False),
-        (False, False, True),
-        (True, False, True),
-        (True, True, False),
-    )
+    writes, test, essay = (False, True, False), (True, False, True), (True, True, False)
     assert flags == {
         "double": writes,
-        "check_double": locked,
         "test_double": test,
         "floor": writes,
-        "check_floor": locked,
         "test_floor": test,
         "why": essay,
     }
@@ -79,6 +72,11 @@ def test_cells_are_marked_for_nbgrader(built):
         "why": 3,
     }
     assert all(graded(cell)["schema_version"] == 3 for cell in cells(built / SOURCE) if graded(cell))
+
+
+def test_a_student_cannot_change_a_check_or_a_test(built):
+    fixed = [cell["id"] for cell in cells(built / RELEASE) if cell["metadata"].get("editable") is False]
+    assert fixed == ["check_double", "test_double", "check_floor", "test_floor"]
 
 
 def test_named_cells_are_called_by_their_name_and_others_by_their_content(built):
@@ -110,7 +108,15 @@ def test_a_quiz_grades_itself_by_the_letter_that_its_solution_names(built):
 
 def test_the_release_shows_no_solution_and_no_hidden_test(built):
     shown = (built / RELEASE).read_text(encoding="utf-8")
-    for secret in ("twice", "range(10)", 'answer = \\"B\\"', '== \\"B\\"', "Rubric", "SOLUTION", "HIDDEN"):
+    for secret in (
+        "twice = x + x",
+        "range(10)",
+        'answer = \\"B\\"',
+        '== \\"B\\"',
+        "Rubric",
+        "SOLUTION",
+        "HIDDEN",
+    ):
         assert secret not in shown, secret
         assert secret in (built / SOURCE).read_text(encoding="utf-8"), secret
     by_id = {cell["id"]: text(cell) for cell in cells(built / RELEASE)}

@@ -168,3 +168,13 @@ def test_a_release_file_is_there_and_no_notebook(tmp_path, name):
     path.with_suffix(".ipynb").write_text("{}")
     with pytest.raises(ValueError, match=f"release_files names '{name}'"):
         generate(tmp_path, path)
+
+
+def test_a_name_that_another_notebook_releases_is_refused(tmp_path):
+    path = write_course(tmp_path)
+    (tmp_path / "course" / "02_other").mkdir(parents=True)
+    (tmp_path / "course" / "02_other" / "helper.py").touch()
+    with pytest.raises(
+        ValueError, match=r"helper\.py stays beside the script, but 02_other releases a file of"
+    ):
+        generate(tmp_path, path)
