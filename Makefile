@@ -20,7 +20,7 @@ JOBS = 2
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv distill lab test test-all lint format bench clean
+.PHONY: help .venv distill lab notebooks test test-all lint format bench clean
 
 help: ## show this list
 	@echo "Commands:"
@@ -49,6 +49,9 @@ distill: .venv ## train a teacher, distil a student from it, compare: DATA PAIR 
 
 lab: .venv ## open the course in JupyterLab: ARGS
 	.venv/bin/jupyter lab course $(ARGS)
+
+notebooks: .venv ## make the course's notebooks from their scripts: ARGS
+	.venv/bin/kdlab notebooks build $(ARGS)
 
 test: lint .venv/.deploy ## lint, types, doctests and all tests but the slow ones: JOBS ARGS
 	.venv/bin/pytest -n $(JOBS) -m "not slow" $(ARGS)

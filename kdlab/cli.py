@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kdlab.commands import distill, export, translate
+from kdlab.commands import distill, export, notebooks, translate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands and what they take."""
     command = argparse.ArgumentParser(prog="kdlab", description="Knowledge distillation of language models.")
     commands = command.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (distill, translate, export):
+    for module in (distill, translate, export, notebooks):
         module.add_parser(commands)
     return command
 

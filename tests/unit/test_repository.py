@@ -187,7 +187,9 @@ def test_an_old_python_is_refused_by_name(fresh_clone: Path):
     assert not (fresh_clone / ".venv").exists()
 
 
-@pytest.mark.parametrize("target", ["distill", "lab", "test", "test-all", "lint", "format", "bench"])
+@pytest.mark.parametrize(
+    "target", ["distill", "lab", "notebooks", "test", "test-all", "lint", "format", "bench"]
+)
 def test_every_command_sets_the_environment_up_first(fresh_clone: Path, target: str):
     first, *_ = (line for line in make(fresh_clone, "-n", target).stdout.splitlines() if ".venv/bin" in line)
     assert first.startswith(".venv/bin/python -m pip install")
