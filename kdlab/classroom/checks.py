@@ -23,7 +23,7 @@ from kdlab.classroom.attempt import IN_PLACE, NOT_WRITTEN, Answer, attempt, grad
 from kdlab.classroom.comparison import HALF, Tolerance, difference, is_right
 from kdlab.classroom.forbidden import forbidden, full_name
 from kdlab.classroom.inputs import Inputs, Maker, fresh
-from kdlab.classroom.recognition import Call, Mistake, recognise
+from kdlab.classroom.recognition import Call, Mistake, explains, recognise
 
 __all__ = ["Tolerance", "equal", "forbidden", "fresh", "function", "gradient"]
 
@@ -227,8 +227,8 @@ def _gradient_problem(
 def _explain(
     trials: Sequence[_Trial], first: _Trial, mistakes: Sequence[Mistake], gradient_to: Sequence[str]
 ) -> str:
-    """One sentence on the first trial that failed; a mistake that explains the others too goes before one that
-    does not."""
+    """One sentence on the first trial that failed. A mistake is named only if it explains the other answers too:
+    on one input a number can be any mistake's by chance."""
     assert first.problem is not None
     passed_example = any(trial.is_example and not trial.problem for trial in trials)
     if first.answer.failure:
@@ -242,13 +242,19 @@ def _explain(
         return first.problem
     candidates = recognise(first.answer.value, first.call, mistakes)
     for trial in trials:
-        if len(candidates) > 1 and trial.problem and not trial.answer.failure:
-            candidates = recognise(trial.answer.value, trial.call, candidates) or candidates
+        if _is_finite(trial.answer):
+            candidates = [one for one in candidates if explains(one, trial.answer.value, trial.call)]
     if candidates:
         return candidates[0].sentence
     if passed_example and not first.is_example:
         return _numerical(first) or HARD_CODED
     return _numerical(first) or first.problem
+
+
+def _is_finite(answer: Answer) -> bool:
+    """Where an answer overflows, a mistake in its formula cannot be seen any more."""
+    value = answer.value
+    return not answer.failure and not (isinstance(value, Tensor) and not value.isfinite().all())
 
 
 def _numerical(trial: _Trial) -> str | None:
@@ -258,13 +264,17 @@ def _numerical(trial: _Trial) -> str | None:
         return None
     found, expected = found.detach(), expected.detach()
     tensors = [value for value in trial.call.inputs.values() if isinstance(value, Tensor)]
-    rounded = any(is_right(found.double(), found.to(half).double(), Tolerance(0, 0)) for half in HALF)
-    if rounded or any(value.dtype in HALF for value in tensors):
-        nearly = bool(found.any()) and is_right(found.double(), expected.double(), Tolerance(3e-2, 3e-3))
-        return HALF_PRECISION if nearly else None
     not_finite = ~found.isfinite() & expected.isfinite()
-    if not not_finite.any() or not is_right(found[~not_finite], expected[~not_finite]):
-        return None
+    if not_finite.any():
+        return _why_not_finite(tensors) if is_right(found[~not_finite], expected[~not_finite]) else None
+    rounded = any(torch.equal(found.double(), found.to(half).double()) for half in HALF)
+    if found.any() and (rounded or any(value.dtype in HALF for value in tensors)):
+        nearly = is_right(found.double(), expected.double(), Tolerance(3e-2, 3e-3))
+        return HALF_PRECISION if nearly else None
+    return None
+
+
+def _why_not_finite(tensors: Sequence[Tensor]) -> str | None:
     if any((value == -torch.inf).any() for value in tensors):
         return ZERO_TIMES_INFINITY
     return OVERFLOW if any((value.abs() > 50).any() for value in tensors) else None

@@ -21,7 +21,7 @@ NUMBERS: Mapping[str, tuple[float, ...]] = {
     "temperature": (0.6, 1.7, 2.5),
     "beta": (0.2, 0.3, 0.7, 0.8),
     "ce_weight": (0.2, 0.3, 0.7, 0.8),
-    "mass": (0.8, 0.9, 0.99),
+    "mass": (0.6, 0.7, 0.8),
 }
 
 

@@ -76,6 +76,15 @@ def mistake(sentence: str) -> Callable[[Callable[[Call], Iterable[Any]]], Mistak
     return lambda answers: Mistake(sentence, answers)
 
 
+def explains(one: Mistake, found: Any, call: Call) -> bool:
+    """Whether the mistake gives what was found, be it right on this input or not.
+
+    >>> explains(Mistake("doubled", lambda call: [2 * call.right()]), 10, Call(lambda x: x + 1, {"x": 4}))
+    True
+    """
+    return any(is_right(found, wrong) for wrong in one.answers(call))
+
+
 def recognise(found: Any, call: Call, mistakes: Iterable[Mistake]) -> list[Mistake]:
     """The mistakes that give what was found; none that gives the right answer on this input is among them.
 
