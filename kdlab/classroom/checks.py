@@ -227,8 +227,8 @@ def _gradient_problem(
 def _explain(
     trials: Sequence[_Trial], first: _Trial, mistakes: Sequence[Mistake], gradient_to: Sequence[str]
 ) -> str:
-    """One sentence on the first trial that failed. A mistake is named only if it explains the other answers too:
-    on one input a number can be any mistake's by chance."""
+    """One sentence on the first trial that failed. A mistake is named only if it explains all wrong answers: on
+    one input a number can be any mistake's by chance."""
     assert first.problem is not None
     passed_example = any(trial.is_example and not trial.problem for trial in trials)
     if first.answer.failure:
@@ -240,15 +240,21 @@ def _explain(
         )
     if gradient_to and is_right(first.answer.value, first.expected):
         return first.problem
-    candidates = recognise(first.answer.value, first.call, mistakes)
-    for trial in trials:
-        if _is_finite(trial.answer):
-            candidates = [one for one in candidates if explains(one, trial.answer.value, trial.call)]
-    if candidates:
-        return candidates[0].sentence
+    comparable = [trial for trial in trials if _is_finite(trial.answer)]
+    candidates = [
+        one
+        for one in recognise(first.answer.value, first.call, mistakes)
+        if all(explains(one, trial.answer.value, trial.call) for trial in comparable if trial.problem)
+    ]
+    if candidates:  # of several, the one that knows best where the answer is right
+        return max(candidates, key=lambda one: _explained(one, comparable)).sentence
     if passed_example and not first.is_example:
         return _numerical(first) or HARD_CODED
     return _numerical(first) or first.problem
+
+
+def _explained(one: Mistake, trials: Iterable[_Trial]) -> int:
+    return sum(explains(one, trial.answer.value, trial.call) for trial in trials)
 
 
 def _is_finite(answer: Answer) -> bool:
