@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdlab.classroom.comparison import describe
 from kdlab.classroom.forbidden import REMINDER, forbidden
 
 IN_PLACE = "your function changed its input in place"
@@ -55,9 +56,8 @@ def attempt(
     'your function changed its input in place'
     """
     if not callable(function):
-        return Answer(
-            failure=f"got a {type(function).__name__}, expected your function, without brackets after its name"
-        )
+        got = describe(function)
+        return Answer(failure=f"got {got}, expected your function, without brackets after its name")
     given = {name: _copy(value, gradients) for name, value in inputs.items()}
     called_with = _call_arguments(function, given)
     if isinstance(called_with, str):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Exercise:
-    """right: kdlab's. rights: others. wrongs: (answer, the mistake's sentence)."""
+    """right: kdlab's. rights: others, as good. wrongs: (answer, the mistake, or the sentence)."""
 
     name: str
     right: Function
@@ -35,13 +35,12 @@ class Exercise:
     rights: Mapping[str, Function]
     wrongs: Mapping[str, tuple[Function, Mistake | str]]
     gradient_to: Sequence[str] = ()
-    more_mistakes: Sequence[Mistake] = field(default_factory=tuple)
 
     @property
     def mistakes(self) -> list[Mistake]:
         """Each once, in the order of the table."""
         named = [one for _, one in self.wrongs.values() if isinstance(one, Mistake)]
-        return list({one.sentence: one for one in [*named, *self.more_mistakes]}.values())
+        return list({one.sentence: one for one in named}.values())
 
 
 def log_p(z: Tensor, T: float = 1.0) -> Tensor:

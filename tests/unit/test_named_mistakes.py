@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlab.classroom import checks
+from kdlab.classroom import checks, mistakes
 from kdlab.classroom.recognition import Call, Mistake, indistinct, recognise
 from tests.unit.exercises import EXERCISES, Exercise, Function
 
@@ -75,3 +75,9 @@ def test_fresh_input_tells_any_two_mistakes_apart(exercise: Exercise, seed: int)
 
 def test_every_exercise_has_two_right_answers_and_three_wrong_ones() -> None:
     assert all(len(one.rights) >= 2 and len(one.wrongs) >= 3 for one in EXERCISES)
+
+
+def test_every_named_mistake_is_made_by_a_wrong_answer() -> None:
+    made = {one.sentence for exercise in EXERCISES for one in exercise.mistakes}
+    catalogue = {one.sentence for one in vars(mistakes).values() if isinstance(one, Mistake)}
+    assert catalogue - made == {mistakes.inverse_temperature_missing.sentence}  # test_checks.py makes it
