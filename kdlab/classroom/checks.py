@@ -266,7 +266,8 @@ def _is_finite(answer: Answer) -> bool:
 def _numerical(trial: _Trial) -> str | None:
     """What is wrong with the arithmetic, where the formula may well be right."""
     found, expected = trial.answer.value, trial.expected
-    if not (isinstance(found, Tensor) and isinstance(expected, Tensor) and found.shape == expected.shape):
+    both = isinstance(found, Tensor) and isinstance(expected, Tensor)
+    if not both or found.shape != expected.shape or not found.is_floating_point():
         return None
     found, expected = found.detach(), expected.detach()
     tensors = [value for value in trial.call.inputs.values() if isinstance(value, Tensor)]

@@ -184,7 +184,7 @@ def _display(explained: Explained) -> None:
         return
     from IPython.display import display
 
-    display(explained)
+    display(explained)  # type: ignore[no-untyped-call]
 
 
 def _as_html(text: str) -> str:
