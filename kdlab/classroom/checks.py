@@ -13,41 +13,22 @@ while the student's runs; wrapped in a lambda it is allowed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdlab.classroom.attempt import IN_PLACE, NOT_WRITTEN, Answer, attempt, gradients_of
-from kdlab.classroom.comparison import HALF, Tolerance, difference, is_right
+from kdlab.classroom.attempt import NOT_WRITTEN, Answer, attempt
+from kdlab.classroom.comparison import Tolerance, difference
+from kdlab.classroom.explanation import HARD_CODED, Trial, explain, try_out
 from kdlab.classroom.forbidden import forbidden, full_name
 from kdlab.classroom.inputs import Inputs, Maker, fresh
-from kdlab.classroom.recognition import Call, Mistake, explains, recognise
+from kdlab.classroom.recognition import Call, Mistake, recognise
 
 __all__ = ["Tolerance", "equal", "forbidden", "fresh", "function", "gradient"]
 
-HARD_CODED = "written for the visible example: on another input it differs"
-HALF_PRECISION = "float16 arithmetic: compute in float32"
-NOT_DETACHED = "the teacher is not detached: the loss has a gradient with respect to its logits"
-CUT_OFF = (
-    "the value is right, but no gradient arrives at {name}: .detach(), .item() or no_grad() has cut it off"
-)
-ZERO_TIMES_INFINITY = "NaN where a logit is -inf: 0 times -inf is NaN, and an entry of probability 0 adds 0"
-OVERFLOW = "inf or NaN for large logits: exp() has left the range of float32"
 GRADIENT_TOLERANCE = Tolerance(1e-4, 1e-6)
 SMALL = 24  # entries of a tensor that can still be read
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """An answer on one input. An example stands in the notebook, other inputs are drawn."""
-
-    call: Call
-    is_example: bool
-    answer: Answer
-    expected: Any
-    problem: str | None
 
 
 def function(
@@ -94,15 +75,22 @@ def function(
     own = full_name(right)
     forbid = [*forbid, own] if own else list(forbid)
     trials = [
-        _try(answer, Call(right, one), is_example, gradient_to, forbid, tolerance)
+        try_out(
+            answer,
+            Call(right, one),
+            is_example=is_example,
+            gradient_to=gradient_to,
+            forbid=forbid,
+            tolerance=tolerance,
+        )
         for is_example, one in _all_inputs(inputs, seeds)
     ]
-    failed = [trial for trial in trials if trial.problem]
-    if not failed:
+    failed = next((trial for trial in trials if trial.problem), None)
+    if failed is None:
         return _tell(name, None, graded, praise=_praise(trials[0].expected, unit))
-    sentence = _explain(trials, failed[0], list(mistakes), gradient_to)
-    unnamed = sentence in (failed[0].problem, HARD_CODED)
-    _tell(name, sentence, graded, details=_show(failed[0]) if unnamed else "")
+    sentence = explain(trials, list(mistakes))
+    unnamed = sentence in (failed.problem, HARD_CODED)
+    _tell(name, sentence, graded, details=_show(failed) if unnamed else "")
 
 
 def gradient(
@@ -189,104 +177,6 @@ def _all_inputs(inputs: Iterable[Inputs | Maker], seeds: Sequence[int]) -> Itera
     yield from ((False, one(seed)) for one in inputs if not isinstance(one, Mapping) for seed in seeds)
 
 
-def _try(
-    function: Callable[..., Any],
-    call: Call,
-    is_example: bool,
-    gradient_to: Sequence[str],
-    forbid: Iterable[str],
-    tolerance: Tolerance | None,
-) -> _Trial:
-    answer = attempt(function, call.inputs, gradients=bool(gradient_to), forbid=forbid)
-    leaves = {name: call[name].detach().clone().requires_grad_() for name in gradient_to}
-    expected = call.right(**leaves)
-    problem = answer.failure or difference(answer.value, expected, tolerance)
-    if not problem and gradient_to:
-        problem = _gradient_problem(answer.gradients, gradients_of(expected, leaves))
-    return _Trial(call, is_example, answer, expected, problem or None)
-
-
-def _gradient_problem(
-    found: Mapping[str, Tensor | None], expected: Mapping[str, Tensor | None]
-) -> str | None:
-    for name, value in found.items():
-        wanted = expected.get(name)
-        if wanted is None:
-            if value is not None and value.any():
-                other = f"a gradient arrives at {name}, and none should"
-                return NOT_DETACHED if name.startswith("teacher") else other
-        elif value is None:
-            return CUT_OFF.format(name=name)
-        else:
-            problem = difference(value, wanted, Tolerance(1e-3, 1e-5))
-            if problem:
-                return f"the value is right, its gradient with respect to {name} is not: {problem}"
-    return None
-
-
-def _explain(
-    trials: Sequence[_Trial], first: _Trial, mistakes: Sequence[Mistake], gradient_to: Sequence[str]
-) -> str:
-    """One sentence on the first trial that failed. A mistake is named only if it explains all wrong answers: on
-    one input a number can be any mistake's by chance."""
-    assert first.problem is not None
-    passed_example = any(trial.is_example and not trial.problem for trial in trials)
-    if first.answer.failure:
-        elsewhere = passed_example and first.answer.failure not in (NOT_WRITTEN, IN_PLACE)
-        return (
-            f"right on the visible example; on another, {first.answer.failure}"
-            if elsewhere
-            else first.problem
-        )
-    if gradient_to and is_right(first.answer.value, first.expected):
-        return first.problem
-    comparable = [trial for trial in trials if _is_finite(trial.answer)]
-    candidates = [
-        one
-        for one in recognise(first.answer.value, first.call, mistakes)
-        if all(explains(one, trial.answer.value, trial.call) for trial in comparable if trial.problem)
-    ]
-    if candidates:  # of several, the one that knows best where the answer is right
-        return max(candidates, key=lambda one: _explained(one, comparable)).sentence
-    if passed_example and not first.is_example:
-        return _numerical(first) or HARD_CODED
-    return _numerical(first) or first.problem
-
-
-def _explained(one: Mistake, trials: Iterable[_Trial]) -> int:
-    return sum(explains(one, trial.answer.value, trial.call) for trial in trials)
-
-
-def _is_finite(answer: Answer) -> bool:
-    """Where an answer overflows, a mistake in its formula cannot be seen any more."""
-    value = answer.value
-    return not answer.failure and not (isinstance(value, Tensor) and not value.isfinite().all())
-
-
-def _numerical(trial: _Trial) -> str | None:
-    """What is wrong with the arithmetic, where the formula may well be right."""
-    found, expected = trial.answer.value, trial.expected
-    both = isinstance(found, Tensor) and isinstance(expected, Tensor)
-    if not both or found.shape != expected.shape or not found.is_floating_point():
-        return None
-    found, expected = found.detach(), expected.detach()
-    tensors = [value for value in trial.call.inputs.values() if isinstance(value, Tensor)]
-    not_finite = ~found.isfinite() & expected.isfinite()
-    if not_finite.any():
-        return _why_not_finite(tensors) if is_right(found[~not_finite], expected[~not_finite]) else None
-    rounded = any(torch.equal(found.double(), found.to(half).double()) for half in HALF)
-    if found.any() and (rounded or any(value.dtype in HALF for value in tensors)):
-        nearly = is_right(found.double(), expected.double(), Tolerance(3e-2, 3e-3))
-        return HALF_PRECISION if nearly else None
-    return None
-
-
-def _why_not_finite(tensors: Sequence[Tensor]) -> str | None:
-    if any((value == -torch.inf).any() for value in tensors):
-        return ZERO_TIMES_INFINITY
-    return OVERFLOW if any((value.abs() > 50).any() for value in tensors) else None
-
-
 def _in_float64(inputs: Inputs | Maker) -> Inputs | Maker:
     if not isinstance(inputs, Mapping):
         return lambda seed: _widened(inputs(seed))
@@ -305,7 +195,7 @@ def _praise(expected: Any, unit: str) -> str:
     return f"right{shape}" + (f", in {unit}" if unit else "")
 
 
-def _show(trial: _Trial) -> str:
+def _show(trial: Trial) -> str:
     """The answer and what was expected, and the input if it was drawn: nobody has seen that."""
     if trial.answer.failure:
         return ""

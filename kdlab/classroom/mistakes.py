@@ -210,7 +210,8 @@ def cross_entropy_not_kl(call: Call) -> Iterator[Any]:
     of it is H."""
     teacher: Tensor = call["teacher_logits"]
     uniform = torch.zeros_like(teacher)
-    certain = torch.full_like(teacher, -1e4).index_fill(-1, torch.tensor([0]), 0.0)
+    certain = torch.full_like(teacher, -1e4)
+    certain[..., 0] = 0.0
     log_vocabulary = call.right(student_logits=uniform, teacher_logits=certain)
     yield call.right() + log_vocabulary - call.right(student_logits=uniform)
 

@@ -17,7 +17,8 @@ from torch.nn import functional
 
 import kdlab
 from kdlab.classroom import mistakes
-from kdlab.classroom.checks import HALF_PRECISION, NOT_DETACHED, OVERFLOW, ZERO_TIMES_INFINITY, fresh
+from kdlab.classroom.checks import fresh
+from kdlab.classroom.explanation import HALF_PRECISION, NOT_DETACHED, OVERFLOW, ZERO_TIMES_INFINITY
 from kdlab.classroom.inputs import Maker
 from kdlab.classroom.recognition import Mistake
 from kdlab.distributions import entropy, log_probabilities, sequence_log_probability

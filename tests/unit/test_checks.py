@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 import kdlab
-from kdlab.classroom import checks, mistakes
+from kdlab.classroom import checks, explanation, mistakes
 from kdlab.classroom.checks import Tolerance, fresh
 from kdlab.classroom.comparison import difference
 from kdlab.classroom.inputs import NUMBERS
@@ -59,6 +60,10 @@ def stops_in_torch(logits: Tensor) -> Tensor:
     return torch.matmul(logits, torch.zeros(1, 1))
 
 
+def stops_in_a_library(logits: Tensor) -> Tensor:
+    return functional.dropout(logits, 7.0)
+
+
 def uses_padding(logits: Tensor) -> Tensor:
     return logits.gather(-1, torch.full((*logits.shape[:-1], 1), -100))
 
@@ -89,6 +94,8 @@ ANSWERS = {
     "has no attribute 'no_such_method'",
     stops_in_torch: "not right yet: line {line}, `return torch.matmul(logits, torch.zeros(1, 1))`, stopped: "
     "RuntimeError: mat1 and mat2 shapes cannot be multiplied (6x5 and 1x1)",
+    stops_in_a_library: "not right yet: line {line}, `return functional.dropout(logits, 7.0)`, stopped: ValueError: "
+    "dropout probability has to be between 0 and 1, but got 7.0",
     uses_padding: "not right yet: line {line}, `return logits.gather(-1, torch.full((*logits.shape[:-1], 1), -100))`, "
     "stopped: -100 was used as an index: it marks padding and is no token",
     own_assertion: 'not right yet: line {line}, `raise AssertionError("7 axes")`, stopped: AssertionError: 7 axes',
@@ -183,11 +190,11 @@ def only_three_entries(logits: Tensor) -> Tensor:
 def test_an_answer_written_for_the_example_is_found_out(said: Said) -> None:
     assert said(checks.function, "entropy", known_by_heart, entropy, EXAMPLE) == "entropy: right, shape [1]"
     found = said(checks.function, "entropy", known_by_heart, entropy, EXAMPLE, fresh("logits", shape=(1, 3)))
-    assert found.splitlines()[0] == f"entropy: not right yet: {checks.HARD_CODED}"
+    assert found.splitlines()[0] == f"entropy: not right yet: {explanation.HARD_CODED}"
     found = said(
         checks.function, "entropy", known_by_heart, entropy, fresh("logits"), EXAMPLE
     )  # in any order
-    assert found.splitlines()[0] == f"entropy: not right yet: {checks.HARD_CODED}"
+    assert found.splitlines()[0] == f"entropy: not right yet: {explanation.HARD_CODED}"
     found = said(checks.function, "entropy", only_three_entries, entropy, EXAMPLE, fresh("logits"))
     assert found.startswith("entropy: not right yet: right on the visible example; on another, line ")
     assert (
@@ -273,8 +280,8 @@ def own_loss(s: Tensor, t: Tensor) -> Tensor:
 def test_gradients_are_compared_where_asked(said: Said) -> None:
     answers = {
         "right": lambda s, t: own_loss(s, t.detach()),
-        checks.NOT_DETACHED: own_loss,
-        checks.CUT_OFF.format(name="student_logits"): lambda s, t: own_loss(s.detach(), t.detach()),
+        explanation.NOT_DETACHED: own_loss,
+        explanation.CUT_OFF.format(name="student_logits"): lambda s, t: own_loss(s.detach(), t.detach()),
         "a number": lambda s, t: own_loss(s, t).item(),
         "doubled": lambda s, t: 2 * own_loss(s, t.detach()) - own_loss(s, t).detach(),
     }
@@ -290,7 +297,7 @@ def test_gradients_are_compared_where_asked(said: Said) -> None:
         for name, answer in answers.items()
     }
     assert found.pop("right") == "kl: right"
-    cut = checks.CUT_OFF.format(name="student_logits")
+    cut = explanation.CUT_OFF.format(name="student_logits")
     assert found.pop("a number") == f"kl: not right yet: {cut}"
     assert found.pop("doubled").startswith(
         "kl: not right yet: the value is right, its gradient with respect to student_logits is not: 30 of 30"
@@ -381,6 +388,8 @@ def test_a_formula_that_is_wrong_at_one_place_is_told_where(said: Said) -> None:
         (torch.tensor([0.5]), torch.tensor([True]), "not right yet: the dtype is torch.float32, expected torch.bool"),
         (torch.tensor([1, 2]), torch.tensor([1, 3]), "not right yet: 1 of 2 values differs, the first at [1]: got 2, "
          "expected 3"),
+        (torch.tensor([100001]), torch.tensor([100000]), "not right yet: 1 of 1 values differs, the first at [0]: got "
+         "100001, expected 100000"),
         (lambda: missing_name, 3, "not written yet"),  # noqa: F821
         (lambda: 1 / 0, 3, "not right yet: line {line}, "),
     ],
