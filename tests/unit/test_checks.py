@@ -223,6 +223,16 @@ def test_a_mistake_is_named_only_if_it_explains_every_wrong_answer(said: Said) -
     assert found.startswith("entropy: not right yet: got ") or "1 of 1 values differs" in found
 
 
+def test_a_mistake_is_named_though_the_answer_overflows_elsewhere(said: Said) -> None:
+    def careless(logits: Tensor) -> Tensor:
+        p = logits.softmax(-1)
+        return -(p * p.log2()).sum(-1)
+
+    inputs = (fresh("logits"), fresh("logits", minus_infinity=True))
+    found = said(checks.function, "entropy", careless, entropy, *inputs, mistakes=[mistakes.log_base_2])
+    assert found == "entropy: not right yet: log base 2, not natural"
+
+
 def test_of_two_that_explain_it_the_one_that_knows_where_it_is_right_is_named(said: Said) -> None:
     """Doubling and adding are the same at 1; where the answer is right, only `above_0` says so."""
 
@@ -338,6 +348,18 @@ def test_a_formula_is_compared_with_autograd(case: str, said: Said) -> None:
     assert said(checks.gradient, "d", answer, reverse_kl, inputs, mistakes=known) == f"d: {sentence}"
     call = Call(lambda **a: reverse_kl_gradient(*a.values()), inputs(3))
     assert indistinct(call, known) == []
+
+
+def test_a_formula_is_compared_in_float64(said: Said) -> None:
+    seen = []
+
+    def answer(s: Tensor, t: Tensor, T: float) -> Tensor:
+        seen.append((s.dtype, t.dtype))
+        return reverse_kl_gradient(s, t, T)
+
+    inputs = fresh("student_logits", "teacher_logits", "temperature")
+    said(checks.gradient, "d", answer, reverse_kl, inputs, inputs(1))
+    assert set(seen) == {(torch.float64, torch.float64)}
 
 
 def test_a_formula_that_is_wrong_at_one_place_is_told_where(said: Said) -> None:

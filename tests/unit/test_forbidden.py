@@ -68,9 +68,15 @@ def test_a_class_cannot_be_made(kind: type) -> None:
     assert vars(kind).get("__init__") is own
 
 
-def test_a_class_of_its_own_is_forbidden_and_not_what_it_inherits_from() -> None:
-    with forbidden("kdlab.losses.DistillationLoss"):
+def test_a_class_is_forbidden_and_not_what_it_inherits_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type("Inherits", (torch.nn.Module,), {})
+    monkeypatch.setattr(kdlab.losses, "Inherits", kind, raising=False)
+    with forbidden("kdlab.losses.Inherits"):
         torch.nn.Module()
+        with pytest.raises(AssertionError, match="write this one yourself"):
+            kind()
+    kind()
+    assert "__init__" not in vars(kind)
 
 
 def test_a_decorated_function_carries_variables_and_is_forbidden_all_the_same() -> None:
