@@ -1,1 +1,1 @@
-"""What turns scripts into notebooks and notebooks into marks. It imports nothing of the training part."""
+"""The course: how its notebooks are made, and what a student meets in them. Nothing in the training part uses it."""
