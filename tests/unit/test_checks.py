@@ -315,6 +315,16 @@ def test_gradients_are_compared_where_asked(said: Said) -> None:
     assert found == {name: f"kl: not right yet: {name}" for name in found}
 
 
+def test_a_gradient_that_is_missing_on_fresh_input_alone_is_no_answer_by_heart(said: Said) -> None:
+    def cut_off(s: Tensor, t: Tensor) -> Tensor:
+        return own_loss(s if s.dim() == 1 else s.detach(), t.detach())
+
+    draw = fresh("student_logits", "teacher_logits")
+    example = {name: value[0, 0] for name, value in draw(1).items()}
+    found = said(checks.function, "kl", cut_off, loss, example, draw, gradient_to=["student_logits"])
+    assert found.splitlines()[0] == f"kl: not right yet: {explanation.CUT_OFF.format(name='student_logits')}"
+
+
 # --- formulas for gradients
 
 
