@@ -1,4 +1,4 @@
-"""nbgrader on this repository's folders: `nbgrader generate_assignment 00_welcome`, formgrader, Validate.
+"""nbgrader on this repository's folders: `nbgrader generate_assignment 00_welcome`, formgrader.
 
 `kdlab notebooks build` makes the releases with these same settings.
 """
@@ -35,4 +35,3 @@ c.ClearSolutions.text_stub = "*Write your answer here.*"
 
 c.OverwriteCells.add_missing_cells = True
 c.Autograde.autograde_preprocessors.insert(1, KeepStderr)  # after Execute
-c.Validator.preprocessors.append(KeepStderr)
