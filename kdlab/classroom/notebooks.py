@@ -46,6 +46,13 @@ def find_scripts(root: Path, names: Sequence[str] = ()) -> list[Path]:
 
     Raises:
         ValueError: there is none, or none of that name.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     script = Path(folder) / "solutions" / "01_small" / "01_small.py"
+    ...     script.parent.mkdir(parents=True)
+    ...     _ = script.write_text("")
+    ...     [path.name for path in find_scripts(Path(folder))]
+    ['01_small.py']
     """
     scripts = [
         folder / f"{folder.name}.py"
@@ -64,14 +71,27 @@ def find_scripts(root: Path, names: Sequence[str] = ()) -> list[Path]:
 
 
 def read_script(root: Path, path: Path) -> Script:
-    """A script that keeps to every rule; what is wrong is told by its path from `root`."""
+    """A script that keeps to every rule; what is wrong is told by its path from `root`.
+
+    >>> from kdlab.files import write_text
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     script = Path(folder) / "01_small.py"
+    ...     write_text(script, "# %% [markdown]\\n# # 1\\n# ## You will be able to\\n# %% [markdown]\\n# ## Summary\\n")
+    ...     [cell.kind for cell in read_script(Path(folder), script).cells]
+    ['markdown', 'markdown']
+    """
     script = parse_script(path.read_text(encoding="utf-8"), path.relative_to(root))
     check_script(script)
     return script
 
 
 def source_notebook(script: Script) -> NotebookNode:
-    """The notebook that nbgrader calls source: answers and all tests, no outputs."""
+    """The notebook that nbgrader calls source: answers and all tests, no outputs.
+
+    >>> notebook = source_notebook(Script(Path("a.py"), (Cell(1, "test", "entropy", "assert True", 2),), ()))
+    >>> notebook.cells[0].metadata.nbgrader.points, notebook.cells[0].id
+    (2, 'test_entropy')
+    """
     import nbformat
 
     keys = {cell.name: quiz_key(cell) for cell in script.cells if cell.kind == "quiz"}
@@ -99,6 +119,15 @@ def generate(root: Path, path: Path) -> dict[str, bytes]:
 
     Raises:
         ValueError: the script breaks a rule, a release file is missing, or the release would leak.
+
+    >>> from kdlab.files import write_text
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     root, script = Path(folder), Path(folder) / "solutions" / "01_small" / "01_small.py"
+    ...     settings = 'source_directory = "solutions"', 'release_directory = "course"'
+    ...     write_text(root / CONFIG, "".join(f"get_config().CourseDirectory.{line}\\n" for line in settings))
+    ...     write_text(script, "# %% [markdown]\\n# # 1\\n# ## You will be able to\\n# %% [markdown]\\n# ## Summary\\n")
+    ...     list(generate(root, script))
+    ['solutions/01_small/01_small.ipynb', 'course/01_small/01_small.ipynb']
     """
     import nbformat
 
@@ -114,7 +143,18 @@ def generate(root: Path, path: Path) -> dict[str, bytes]:
 
 
 def build(root: Path, path: Path) -> None:
-    """Write what is made from a script; nothing else is left in its folder under `root`/course."""
+    """Write what is made from a script; nothing else is left in its folder under `root`/course.
+
+    >>> from kdlab.files import write_text
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     root, script = Path(folder), Path(folder) / "solutions" / "01_small" / "01_small.py"
+    ...     settings = 'source_directory = "solutions"', 'release_directory = "course"'
+    ...     write_text(root / CONFIG, "".join(f"get_config().CourseDirectory.{line}\\n" for line in settings))
+    ...     write_text(script, "# %% [markdown]\\n# # 1\\n# ## You will be able to\\n# %% [markdown]\\n# ## Summary\\n")
+    ...     build(root, script)
+    ...     sorted(path.name for path in root.iterdir())
+    ['course', 'nbgrader_config.py', 'solutions']
+    """
     made = generate(root, path)
     shutil.rmtree(root / COURSE / path.stem, ignore_errors=True)
     for name, content in made.items():
@@ -123,7 +163,17 @@ def build(root: Path, path: Path) -> None:
 
 
 def differences(root: Path, path: Path) -> Iterator[str]:
-    """Where the files of a notebook are not what its script makes, one sentence each."""
+    """Where the files of a notebook are not what its script makes, one sentence each.
+
+    >>> from kdlab.files import write_text
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     root, script = Path(folder), Path(folder) / "solutions" / "01_small" / "01_small.py"
+    ...     settings = 'source_directory = "solutions"', 'release_directory = "course"'
+    ...     write_text(root / CONFIG, "".join(f"get_config().CourseDirectory.{line}\\n" for line in settings))
+    ...     write_text(script, "# %% [markdown]\\n# # 1\\n# ## You will be able to\\n# %% [markdown]\\n# ## Summary\\n")
+    ...     list(differences(root, script))
+    ['solutions/01_small/01_small.ipynb is missing', 'course/01_small/01_small.ipynb is missing']
+    """
     made = generate(root, path)
     for name, content in made.items():
         if not (root / name).exists():
@@ -137,7 +187,15 @@ def differences(root: Path, path: Path) -> Iterator[str]:
 
 
 def orphans(root: Path) -> Iterator[str]:
-    """Folders of the course that no script stands for."""
+    """Folders of the course that no script stands for.
+
+    >>> from kdlab.files import write_text
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "solutions" / "01_small" / "01_small.py", "")
+    ...     (Path(folder) / "course" / "02_gone").mkdir(parents=True)
+    ...     list(orphans(Path(folder)))
+    ['course/02_gone has no script solutions/02_gone/02_gone.py']
+    """
     known = {path.stem for path in find_scripts(root)}
     for folder in sorted((root / COURSE).glob("*/")):
         if folder.name not in known:

@@ -202,6 +202,11 @@ def find_leaks(script: Script, texts: Iterable[tuple[str, str]]) -> Iterator[str
 
     A leak is a region's marker, a whole solution, a whole hidden test, or one line of a hidden test that asserts.
     Space does not count.
+
+    >>> source = "answer = 0\\n### BEGIN SOLUTION\\nanswer = 42\\n### END SOLUTION"
+    >>> script = Script(Path("a.py"), (Cell(1, "exercise", "ask", source, 5),), ())
+    >>> list(find_leaks(script, [("cell 1", "answer = 0"), ("cell 2", "answer=42")]))
+    ['cell 2: it leaks the solution of ask (cell 1 of the script)']
     """
     secrets = [
         (cell, secret) for cell in script.cells if cell.kind in _REGION_OF for secret in _secrets(cell)

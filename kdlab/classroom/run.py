@@ -18,6 +18,15 @@ def run_solution(root: Path, path: Path, out: Path, profile: str) -> str | None:
 
     Returns:
         What stopped it, "cell N of the notebook: Error: why", or None if it reached its end.
+
+    >>> import tempfile
+    >>> from kdlab.files import write_text
+    >>> first, last = "# %% [markdown]\\n# # 01\\n# ## You will be able to\\n", "# %% [markdown]\\n# ## Summary\\n"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     root, script = Path(folder), Path(folder) / "solutions" / "01_small" / "01_small.py"
+    ...     write_text(script, first + "# %%\\n1 / 0\\n" + last)
+    ...     run_solution(root, script, root / "out", "ci")
+    'cell 2 of the notebook: ZeroDivisionError: division by zero'
     """
     from papermill import PapermillExecutionError, execute_notebook
 

@@ -42,6 +42,9 @@ class Cell:
         name: of the exercise, quiz or essay that it belongs to; "" for prose and plain code.
         source: what it holds; prose without the leading `#`.
         value: points or minutes, as `NUMBER_OF` says, None where the header gives none.
+
+    >>> Cell(7, "test", "entropy", "assert True", value=2).grade_id
+    'test_entropy'
     """
 
     number: int
