@@ -22,6 +22,7 @@ from kdlab.evaluation import (
     bytes_on_disk,
     distance_to_teacher,
     gap_closed,
+    gap_ends,
     translation_quality,
 )
 from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
@@ -148,6 +149,8 @@ class Experiment:
             recipe = recipe if rate is None else replace(recipe, learning_rate=rate)
             architecture = architecture if dropout is None else replace(architecture, dropout=dropout)
         student = self.new_student(architecture, distil=distil)
+        if self.settings.weak_to_strong:
+            check_smaller(self.teacher, student)
         live = distil and self.level in ("word", "both")
         teacher: Teacher | None = LiveTeacher(self.teacher) if live else None
         if isinstance(teacher, LiveTeacher) and few and self.profile.labelled_smoothing:
@@ -195,12 +198,13 @@ class Experiment:
         for name in ("teacher", *students):
             report[name], translations[name] = self.measure(name)
         main = next(iter(self.task.corpus.test_sets))
+        floor, ceiling = gap_ends(weak_to_strong=self.settings.weak_to_strong)
         gaps = {
             name: {
                 test: gap_closed(
                     translations[name][test],
-                    translations["baseline"][test],
-                    translations["teacher"][test],
+                    translations[floor][test],
+                    translations[ceiling][test],
                     text.targets,
                 )
                 for test, text in self.task.corpus.test_sets.items()
@@ -282,6 +286,24 @@ class Experiment:
 
         name = str(self.teacher.config.name_or_path)
         return Path(name) if Path(name).is_dir() else Path(str(cached_file(name, "config.json"))).parent
+
+
+def check_smaller(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
+    """Refuse a teacher that is no smaller than its student, where the weak is to teach the strong.
+
+    >>> tokenizer = train_tokenizer(["a b"], 300)
+    >>> small, large = (new_model(Architecture(size, 1, 1, 8), tokenizer, seed=0) for size in (8, 16))
+    >>> check_smaller(small, large)
+    >>> check_smaller(large, small)
+    Traceback (most recent call last):
+    ValueError: weak_to_strong: got a teacher of 8,848 parameters for a student of 3,448, expected a smaller teacher
+    """
+    sizes = [count_parameters(model) for model in (teacher, student)]
+    if sizes[0] >= sizes[1]:
+        raise ValueError(
+            f"weak_to_strong: got a teacher of {sizes[0]:,} parameters for a student of {sizes[1]:,}, expected a "
+            "smaller teacher"
+        )
 
 
 def get_teacher(

@@ -134,6 +134,19 @@ def _add_distillation(group: Any) -> None:
         help="what a distilled student starts with; copied: layers of the teacher, at the teacher's width; projected: "
         "the teacher's embeddings at the student's width. The student alone is fresh and of the same size",
     )
+    add(
+        "--weak-to-strong",
+        action="store_true",
+        help="the teacher is the smaller model: it has the profile's student size and the students the teacher's. They "
+        "learn from no reference; the student alone, which does, is the ceiling. At the levels word and both",
+    )
+    add(
+        "--confidence",
+        type=float,
+        metavar="W",
+        help="of --weak-to-strong: share in the loss, 0 to 1, of the cross-entropy on the student's own most probable "
+        "token, which grows from 0 as the learning rate does (default: 0.5)",
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -189,6 +202,7 @@ def run(chosen: argparse.Namespace) -> int:
 def _check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Refuse a folder of others, and a run that was stopped unless it is to go on as it began."""
     from kdlab.files import read_json
+    from kdlab.settings import Settings
 
     before = read_json(folder / RUN)
     if resume:
@@ -196,9 +210,9 @@ def _check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> No
             raise ValueError(
                 f"--resume: got {folder}, which holds no run, expected the --out of the one to go on with"
             )
-        changed = {
-            name: (before.get(name), value) for name, value in settings.items() if before.get(name) != value
-        }
+        # What the version that began the run did not ask for was as by default.
+        began = asdict(Settings(**{name: before[name] for name in settings if name in before}))
+        changed = {name: (began[name], value) for name, value in settings.items() if began[name] != value}
         if changed:
             told = ", ".join(f"{name} {old!r} is now {new!r}" for name, (old, new) in changed.items())
             raise ValueError(
@@ -228,9 +242,11 @@ def _arguments(chosen: argparse.Namespace) -> list[str]:
 
     parts = ["distill"]
     for name in (*Settings.__dataclass_fields__, "out"):
-        value = getattr(chosen, name)
-        if value is not None:
-            parts += [f"--{name.replace('_', '-')}", str(value)]
+        value, option = getattr(chosen, name), f"--{name.replace('_', '-')}"
+        if value is True:
+            parts.append(option)
+        elif value not in (None, False):
+            parts += [option, str(value)]
     return parts
 
 

@@ -199,6 +199,21 @@ def test_the_nearest_of_several_candidates(run, monkeypatch):
     assert "translations (train)" in page
 
 
+def test_the_smaller_model_teaches_the_larger(run, monkeypatch, capsys):
+    flags = ["--level", "word", "--weak-to-strong", "--confidence", "0.25", "--updates", "10"]
+    distill_beside(run, monkeypatch, "weak", *flags)
+    assert "performance gap recovered (weak to strong, with D'" in capsys.readouterr().out
+    report = json.loads((run / "weak" / "report.json").read_text())
+    usual = json.loads((run / "out" / "report.json").read_text())
+    students = ("baseline", "distilled_same_inputs", "distilled")
+    assert report["teacher"]["parameters"] == usual["distilled"]["parameters"]
+    assert {report[name]["parameters"] for name in students} == {usual["teacher"]["parameters"]}
+    assert "--weak-to-strong --confidence 0.25" in report["command"]
+    page = (run / "weak" / "report.html").read_text()
+    assert "strong student alone" in page
+    assert "gap closed" not in page
+
+
 def test_flags_of_the_loss_reach_the_students(run):
     from kdlab.profiles import PROFILES
     from kdlab.settings import Settings
@@ -226,6 +241,12 @@ def test_flags_of_the_loss_reach_the_students(run):
         (["--lmbda", "2"], "lmbda: got 2.0"),
         (["--lmbda", "0.5", "--level", "sequence"], "lmbda: got 0.5 with the level 'sequence'"),
         (["--lmbda", "0.5", "--ce-weight", "0.5"], "ce_weight: got 0.5 with lmbda"),
+        (["--weak-to-strong", "--level", "sequence"], "weak_to_strong: got True with the level 'sequence'"),
+        (["--weak-to-strong", "--init", "copied"], "init: got 'copied' with weak_to_strong"),
+        (["--weak-to-strong", "--level", "word", "--ce-weight", "0.5"], "ce_weight: got 0.5 with weak_to"),
+        (["--weak-to-strong", "--candidates", "2", "--targets", "nearest"], "targets: got 'nearest' with"),
+        (["--weak-to-strong", "--confidence", "2"], "confidence: got 2.0, expected 0 to 1"),
+        (["--confidence", "0.5"], "confidence: got 0.5 without weak_to_strong"),
     ],
 )
 def test_a_loss_that_cannot_be_is_refused_before_anything_is_made(tmp_path, capsys, flags, message):

@@ -29,7 +29,7 @@ PSEUDO = [7, 8, 1]
 def runs(monkeypatch, tmp_path):
     """Runs an experiment of a level on a tiny phrasebook; gives back what each student was trained with."""
 
-    def run(level: str, *, keep_references: bool = False) -> dict[str, SimpleNamespace]:
+    def run(level: str, *, keep_references: bool = False, **chosen) -> dict[str, SimpleNamespace]:
         given = {}
 
         def train(model, tokenizer, data, recipe, folder, **options):
@@ -54,7 +54,7 @@ def runs(monkeypatch, tmp_path):
         monkeypatch.setattr(experiment, "train", train)
         monkeypatch.setattr(experiment, "pseudo_targets", pseudo_targets)
         monkeypatch.setattr(Experiment, "report", lambda self, students: {"students": students})
-        run = Experiment(Settings(profile="ci", level=level, seed=5), tmp_path)
+        run = Experiment(Settings(profile="ci", level=level, seed=5, **chosen), tmp_path)
         text = run.task.teacher_text
         tokenizer = train_tokenizer([*text.sources, *text.targets], 400)
         teacher = new_model(Architecture(16, 1, 1, 32), tokenizer, 0)
@@ -142,6 +142,30 @@ def test_text_seed_and_loss_are_those_that_were_asked_for(runs) -> None:
         )
         assert student.seed == 5
         assert student.loss.options["ce_weight"] == 0.25
+
+
+def test_a_smaller_teacher_is_given_up_to_the_students_own_confidence(runs) -> None:
+    """Sizes and learning rates change places, and no reference is learnt from although the profile keeps them."""
+    given = runs("both", keep_references=True, weak_to_strong=True, confidence=0.25)
+    profile = PROFILES["phrasebook", "ci"]
+    for student in given.values():
+        assert student.model.config.d_model == profile.teacher.d_model > profile.student.d_model
+        assert student.recipe == replace(
+            profile.student_recipe, learning_rate=profile.teacher_recipe.learning_rate
+        )
+        assert (student.loss.weight, student.loss.warmup_updates) == (0.25, student.recipe.warmup)
+        assert student.loss.loss.options["ce_weight"] == 0.25
+    for name in ("distilled_same_inputs", "distilled"):
+        learnt = [*given[name].data.train, *given[name].data.validation]
+        assert all(example.target_ids == PSEUDO for example in learnt)
+    assert given["baseline"].teacher is None
+    assert not any(example.target_ids == PSEUDO for example in given["baseline"].data.train)
+
+
+def test_a_teacher_that_is_not_smaller_is_refused(runs, monkeypatch) -> None:
+    monkeypatch.setattr("kdlab.settings.with_smaller_teacher", lambda profile: profile)
+    with pytest.raises(ValueError, match=r"weak_to_strong: got a teacher of .* for a student of"):
+        runs("word", weak_to_strong=True)
 
 
 def test_pairs_and_updates_cut_a_run_down(tmp_path) -> None:
