@@ -37,7 +37,7 @@ from kdlab.speed import generation_speed, translation_latency
 from kdlab.student_init import build, copied_student, fresh_student
 from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.task import Task, load_task
-from kdlab.teachers import LiveTeacher, PhrasebookTeacher, Teacher
+from kdlab.teachers import EnsembleTeacher, LiveTeacher, PhrasebookTeacher, live_teacher
 from kdlab.text.batches import Example
 from kdlab.text.parallel import ParallelText
 from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets, load_tokenizer, train_tokenizer
@@ -75,6 +75,7 @@ class Experiment:
         self.on_policy = on_policy(self.profile)
         self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
         self.task = load_task(settings, self.profile.phrasebook)
+        self.others: list[PreTrainedModel] = []  # the teachers after the first
         self.made: dict[str, dict[str, Any]] = {}  # what became of the teacher's translations
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -83,6 +84,7 @@ class Experiment:
         self.teacher, self.tokenizer, self.teacher_record = get_teacher(
             self.settings, self.profile, self.task, self.device
         )
+        self.others = further_teachers(self.settings, self.tokenizer, self.device)
         # What the teacher's translations depend on; read once, since hashing a large model's weights takes seconds.
         self.decoder = fingerprint_of_weights(self.teacher), self.teacher.generation_config.to_dict()
         corpus = self.task.corpus
@@ -150,11 +152,10 @@ class Experiment:
             architecture = architecture if dropout is None else replace(architecture, dropout=dropout)
         student = self.new_student(architecture, distil=distil)
         if self.settings.weak_to_strong:
-            check_smaller(self.teacher, student)
+            for model in (self.teacher, *self.others):
+                check_smaller(model, student)
         live = distil and self.level in ("word", "both")
-        teacher: Teacher | None = LiveTeacher(self.teacher) if live else None
-        if isinstance(teacher, LiveTeacher) and few and self.profile.labelled_smoothing:
-            teacher = SmoothedTeacher(teacher, self.profile.labelled_smoothing)
+        teacher = self.signal(smoothing=self.profile.labelled_smoothing if few else 0.0) if live else None
         train(
             student,
             self.tokenizer,
@@ -168,6 +169,11 @@ class Experiment:
             label_smoothing=0.0 if distil else recipe.label_smoothing,
             description=name.replace("_", " "),
         )
+
+    def signal(self, smoothing: float = 0.0) -> LiveTeacher | EnsembleTeacher | SmoothedTeacher:
+        """What a student learns from: the teacher's distribution, or the mean of the teachers'."""
+        teacher = live_teacher([self.teacher, *self.others])
+        return SmoothedTeacher(teacher, smoothing) if smoothing else teacher
 
     def new_student(self, size: Architecture, *, distil: bool) -> PreTrainedModel:
         """A student before its training. The student alone is always fresh, and of the same size.
@@ -266,7 +272,7 @@ class Experiment:
         main, text = next(iter(self.task.corpus.test_sets.items()))
         examples = encode_pairs(self.tokenizer, text)
         figures |= {"bleu": sets[main]["bleu"], "chrf": sets[main]["chrf"], "test_sets": sets}
-        figures |= distance_to_teacher(model, LiveTeacher(self.teacher), examples)
+        figures |= distance_to_teacher(model, self.signal(), examples)
         figures["calibration"] = calibration(model, examples)
         if self.task.phrasebook is not None:
             truth = PhrasebookTeacher(self.task.phrasebook, self.tokenizer)
@@ -309,7 +315,7 @@ def check_smaller(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
 def get_teacher(
     settings: Settings, profile: Profile, task: Task, device: torch.device
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
-    """The teacher that the user names, or one trained on the data and kept in the user's cache.
+    """The (first) teacher that the user names, or one trained on the data and kept in the user's cache.
 
     >>> import tempfile
     >>> from kdlab.profiles import PROFILES
@@ -326,7 +332,7 @@ def get_teacher(
     (8, False)
     """
     if settings.teacher is not None:
-        name = settings.teacher.removeprefix("hub:")
+        name = settings.teacher[0].removeprefix("hub:")
         return load_model(name, device), load_tokenizer(name), {}
     identity = {
         "version": kdlab.__version__,
@@ -348,6 +354,35 @@ def get_teacher(
             train_teacher(profile, task, folder)
         processes.wait_for_all()
     return load_model(str(folder), device), load_tokenizer(str(folder)), finished(folder) or {}
+
+
+def further_teachers(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> list[PreTrainedModel]:
+    """The teachers that the user names after the first, whose tokenizer is `tokenizer`.
+
+    Raises:
+        ValueError: one with another vocabulary.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tokenizer = train_tokenizer(["a b", "x y"], 300)
+    ...     _ = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).save_pretrained(folder)
+    ...     _ = tokenizer.save_pretrained(folder)
+    ...     settings = Settings(teacher=[folder, folder])
+    ...     models = further_teachers(settings, tokenizer, torch.device("cpu"))
+    >>> [model.config.d_model for model in models], further_teachers(Settings(), tokenizer, torch.device("cpu"))
+    ([8], [])
+    """
+    models = []
+    for name in (settings.teacher or ())[1:]:
+        if load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
+            raise ValueError(
+                f"teacher: got {name!r} with another vocabulary than the first, expected the same one: the mean is "
+                "taken entry by entry"
+            )
+        models.append(load_model(name.removeprefix("hub:"), device))
+    return models
 
 
 def train_teacher(profile: Profile, task: Task, folder: Path) -> None:

@@ -58,6 +58,8 @@ def titles(report: Mapping[str, Any]) -> dict[str, str]:
     """
     names = WEAK_TO_STRONG if _is_weak_to_strong(report) else TITLES
     present = {name: title for name, title in names.items() if name in report}
+    if "teacher" in present and _teachers(report) > 1:
+        present["teacher"] = f"first of {_teachers(report)} {present['teacher']}s"
     if "distilled_same_inputs" in present:
         present["distilled"] += ", with D'"
     return present
@@ -211,11 +213,23 @@ def html_page(report: Mapping[str, Any]) -> str:
 
 def _told(report: Mapping[str, Any]) -> list[str]:
     """The sentences below the tables."""
-    return [*gap_lines(report), plateau_line(report), *_target_lines(report)]
+    lines = [*gap_lines(report), plateau_line(report), *_target_lines(report)]
+    if _teachers(report) > 1:
+        lines.append(
+            f"the mean of the distributions of {_teachers(report)} teachers is learnt, and KL and agreement are "
+            "measured to it; the first teacher alone translates, and the gap is counted with its translations"
+        )
+    return lines
 
 
 def _is_weak_to_strong(report: Mapping[str, Any]) -> bool:
     return bool(report.get("settings", {}).get("weak_to_strong"))
+
+
+def _teachers(report: Mapping[str, Any]) -> int:
+    """How many; a report of an older version holds the name of its one."""
+    named = report.get("settings", {}).get("teacher")
+    return 1 if named is None or isinstance(named, str) else len(named)
 
 
 def _table(

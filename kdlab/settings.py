@@ -18,6 +18,8 @@ FROM_PROFILE = ("level", "divergence", "temperature", "ce_weight", "targets", "f
 class Settings:
     """What the user of `kdlab distill` chooses.
 
+    `teacher` names one model or several, of which the first translates and all are asked for their distributions.
+
     >>> from kdlab.profiles import PROFILES
     >>> settings = Settings(divergence="generalized_jsd", beta=0.1, updates=50)
     >>> profile = settings.applied_to(PROFILES["phrasebook", "ci"])
@@ -25,13 +27,15 @@ class Settings:
     (50, 0.005)
     >>> settings.loss(profile).options["beta"]
     0.1
+    >>> Settings(teacher="hub:one").teacher, Settings(teacher=["one", "two"]).teacher
+    (('hub:one',), ('one', 'two'))
     """
 
     data: str = "phrasebook"
     pair: str = "en-de"
     profile: str = "auto"
     seed: int = 0
-    teacher: str | None = None
+    teacher: tuple[str, ...] | None = None
     level: str | None = None
     pairs: int | None = None
     updates: int | None = None
@@ -48,6 +52,12 @@ class Settings:
     lmbda: float | None = None
     weak_to_strong: bool = False
     confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        # A report has a list for a tuple, and one of an older version the name of its one teacher.
+        if self.teacher is not None:
+            names = (self.teacher,) if isinstance(self.teacher, str) else tuple(self.teacher)
+            object.__setattr__(self, "teacher", names)
 
     def applied_to(self, profile: Profile) -> Profile:
         """The profile with all that the user names in the place of its own."""
@@ -66,6 +76,9 @@ class Settings:
             raise ValueError(
                 f"targets: got {profile.targets!r}, expected candidates to choose from, at least 2"
             )
+        if self.teacher is not None and len(self.teacher) > 1:
+            why = "where the mean of their distributions is learnt: they cannot translate together"
+            _check_level(profile, "teacher", f"{len(self.teacher)} models", why)
         if self.weak_to_strong:
             _check_weak_to_strong(profile)
         elif self.confidence is not None:

@@ -52,8 +52,10 @@ def add_parser(commands: Any) -> None:
     text("--pairs", type=positive, metavar="N", help="only the first N pairs of every set, for a quick run")
     text(
         "--teacher",
+        action="append",
         metavar="MODEL",
-        help="a model folder or hub:NAME; default: train one, and keep it in the cache",
+        help="a model folder or hub:NAME; default: train one, and keep it in the cache. Said again for more of one "
+        "vocabulary: the mean of their distributions teaches, at the levels word and both, and the first translates",
     )
     _add_distillation(command.add_argument_group("how to distil", "What is not said is the profile's."))
     work = command.add_argument_group("the run").add_argument
@@ -246,7 +248,8 @@ def _arguments(chosen: argparse.Namespace) -> list[str]:
         if value is True:
             parts.append(option)
         elif value not in (None, False):
-            parts += [option, str(value)]
+            for one in value if isinstance(value, list) else [value]:
+                parts += [option, str(one)]
     return parts
 
 

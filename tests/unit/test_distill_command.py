@@ -123,6 +123,22 @@ def test_a_stopped_run_says_what_it_was_told_to_be(runs, tmp_path, capsys, monke
     assert "--weak-to-strong --confidence 0.0 --out" in capsys.readouterr().err
 
 
+def test_several_teachers_are_named_and_go_on_with_a_run_of_one(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["kdlab"])
+    runs.steps = [(1, KeyboardInterrupt()), (1, KeyboardInterrupt()), (2, None)]
+    command = ["distill", "--teacher", "one", "--teacher", "hub:two", "--out", str(tmp_path / "two")]
+    assert main(command) == 130
+    again = shlex.split(capsys.readouterr().err.split("go on: kdlab ")[1])
+    assert main(again) == 130
+    assert [settings.teacher for settings in runs.given] == [("one", "hub:two")] * 2
+    # As an older version wrote it.
+    settings = json.loads((tmp_path / "two" / "run.json").read_text()) | {"teacher": "one"}
+    (tmp_path / "two" / "run.json").write_text(json.dumps(settings))
+    assert main(again) == 2
+    assert "teacher ('one',) is now ('one', 'hub:two')" in capsys.readouterr().err
+    assert main(["distill", "--teacher", "one", "--out", str(tmp_path / "two"), "--resume"]) == 0
+
+
 def test_a_finished_run_is_replaced_as_a_whole(runs, tmp_path):
     runs.steps = [(1, None), (2, None)]
     for seed in ("0", "1"):

@@ -15,7 +15,7 @@ from kdlab.settings import Settings
 from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.students import Architecture, new_model
 from kdlab.task import phrasebook_task
-from kdlab.teachers import LiveTeacher
+from kdlab.teachers import EnsembleTeacher, LiveTeacher
 from kdlab.text.batches import Example
 from kdlab.text.phrasebook import Phrasebook
 from kdlab.text.tokenizers import train_tokenizer
@@ -29,7 +29,9 @@ PSEUDO = [7, 8, 1]
 def runs(monkeypatch, tmp_path):
     """Runs an experiment of a level on a tiny phrasebook; gives back what each student was trained with."""
 
-    def run(level: str, *, keep_references: bool = False, **chosen) -> dict[str, SimpleNamespace]:
+    def run(
+        level: str, *, keep_references: bool = False, teachers: int = 1, **chosen
+    ) -> dict[str, SimpleNamespace]:
         given = {}
 
         def train(model, tokenizer, data, recipe, folder, **options):
@@ -59,6 +61,8 @@ def runs(monkeypatch, tmp_path):
         tokenizer = train_tokenizer([*text.sources, *text.targets], 400)
         teacher = new_model(Architecture(16, 1, 1, 32), tokenizer, 0)
         monkeypatch.setattr(experiment, "get_teacher", lambda *_: (teacher, tokenizer, {}))
+        more = [new_model(Architecture(16, 1, 1, 32), tokenizer, seed) for seed in range(1, teachers)]
+        monkeypatch.setattr(experiment, "further_teachers", lambda *_: more)
         assert run.run() == {"students": ["baseline", "distilled_same_inputs", "distilled"]}
         return given
 
@@ -142,6 +146,17 @@ def test_text_seed_and_loss_are_those_that_were_asked_for(runs) -> None:
         )
         assert student.seed == 5
         assert student.loss.options["ce_weight"] == 0.25
+
+
+@pytest.mark.parametrize("level", ["word", "both"])
+def test_several_teachers_are_one_signal(runs, level: str) -> None:
+    given = runs(level, teachers=2)
+    same, distilled = (given[name].teacher for name in ("distilled_same_inputs", "distilled"))
+    assert isinstance(distilled, EnsembleTeacher)
+    assert [type(member) for member in distilled.members] == [LiveTeacher, LiveTeacher]
+    assert not torch.equal(*(member.model.lm_head.weight for member in distilled.members))
+    assert isinstance(same, SmoothedTeacher)
+    assert isinstance(same.teacher, EnsembleTeacher)
 
 
 def test_a_smaller_teacher_is_given_up_to_the_students_own_confidence(runs) -> None:
