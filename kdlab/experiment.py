@@ -17,6 +17,7 @@ from filelock import FileLock
 
 import kdlab
 from kdlab import processes
+from kdlab.cache import Cacheable, TeacherCache
 from kdlab.calibration import calibration
 from kdlab.evaluation import (
     bytes_on_disk,
@@ -37,12 +38,20 @@ from kdlab.speed import generation_speed, translation_latency
 from kdlab.student_init import build, copied_student, fresh_student
 from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.task import Task, load_task
-from kdlab.teachers import EnsembleTeacher, LiveTeacher, PhrasebookTeacher, live_teacher
+from kdlab.teachers import (
+    CachedTeacher,
+    EnsembleTeacher,
+    LiveTeacher,
+    PhrasebookTeacher,
+    Teacher,
+    live_teacher,
+)
 from kdlab.text.batches import Example
 from kdlab.text.parallel import ParallelText
 from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets, load_tokenizer, train_tokenizer
 from kdlab.training import TrainingData, finished, train
 from kdlab.truth import compare_with_truth
+from kdlab.user_cache import cache_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -76,6 +85,7 @@ class Experiment:
         self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
         self.task = load_task(settings, self.profile.phrasebook)
         self.others: list[PreTrainedModel] = []  # the teachers after the first
+        self.caches: dict[str, TeacherCache] = {}
         self.made: dict[str, dict[str, Any]] = {}  # what became of the teacher's translations
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -155,7 +165,10 @@ class Experiment:
             for model in (self.teacher, *self.others):
                 check_smaller(model, student)
         live = distil and self.level in ("word", "both")
-        teacher = self.signal(smoothing=self.profile.labelled_smoothing if few else 0.0) if live else None
+        teacher: Teacher | None = None
+        if live:
+            signal = self.signal(smoothing=self.profile.labelled_smoothing if few else 0.0)
+            teacher = self.cached(name, signal, data, student) if self.settings.cache_teacher else signal
         train(
             student,
             self.tokenizer,
@@ -169,6 +182,22 @@ class Experiment:
             label_smoothing=0.0 if distil else recipe.label_smoothing,
             description=name.replace("_", " "),
         )
+
+    def cached(
+        self, name: str, teacher: Cacheable, data: TrainingData, student: PreTrainedModel
+    ) -> CachedTeacher:
+        """The teacher's answers about all that a student is trained and validated on."""
+        self.caches[name], seconds = cache_of(
+            teacher,
+            self.tokenizer,
+            data.examples,
+            student.config,
+            temperature=self.profile.temperature,
+            device=self.device,
+            description=f"teacher's cache ({name.replace('_', ' ')})",
+        )
+        self.task.seconds[f"teacher_cache_{name}"] = round(seconds, 1)
+        return CachedTeacher(self.caches[name])
 
     def signal(self, smoothing: float = 0.0) -> LiveTeacher | EnsembleTeacher | SmoothedTeacher:
         """What a student learns from: the teacher's distribution, or the mean of the teachers'."""
@@ -222,6 +251,10 @@ class Experiment:
         report["teacher_seconds"] = self.teacher_record.get("train_seconds", 0.0)
         report["seconds"] = self.task.seconds
         report["pseudo_targets"] = self.made
+        report["teacher_cache"] = {
+            name: {"examples": len(cache), "tokens": int(cache.lengths.sum()), "bytes": cache.bytes_on_disk}
+            for name, cache in self.caches.items()
+        }
         report["data"] = self.describe_data()
         report["settings"] = asdict(self.settings) | {
             "profile": self.profile_name,

@@ -151,6 +151,16 @@ def _target_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _cache_lines(report: Mapping[str, Any]) -> list[str]:
+    """What it cost to ask the teacher once: one sentence for each student that learnt from its cache."""
+    return [
+        f"teacher's cache ({titles(report)[name]}): {cache['examples']:,} examples, {cache['bytes'] / 1e6:.2f} MB, "
+        f"{cache['bytes'] / cache['tokens']:.0f} bytes a token, built in "
+        f"{report['seconds'][f'teacher_cache_{name}']:.1f} s"
+        for name, cache in report.get("teacher_cache", {}).items()
+    ]
+
+
 def plateau_line(report: Mapping[str, Any]) -> str:
     """Whether the student alone was trained to its end: how much its validation loss still fell.
 
@@ -201,7 +211,8 @@ def html_page(report: Mapping[str, Any]) -> str:
         *_reliability(report),
         "<h2>Training</h2><p>Each curve is the loss that its student trains on, so their floors differ: "
         "cross-entropy on references or on the teacher's translations, or a divergence from the teacher. "
-        "A ring marks the checkpoint that was kept.</p>",
+        "A ring marks the checkpoint that was kept."
+        f"{' The confidence term is left out.' if _is_weak_to_strong(report) else ''}</p>",
         validation_curves(curves).to_html(),
         "<h2>Ten translations</h2>",
         _html_table(*_side_by_side(report, names)),
@@ -213,7 +224,7 @@ def html_page(report: Mapping[str, Any]) -> str:
 
 def _told(report: Mapping[str, Any]) -> list[str]:
     """The sentences below the tables."""
-    lines = [*gap_lines(report), plateau_line(report), *_target_lines(report)]
+    lines = [*gap_lines(report), plateau_line(report), *_target_lines(report), *_cache_lines(report)]
     if _teachers(report) > 1:
         lines.append(
             f"the mean of the distributions of {_teachers(report)} teachers is learnt, and KL and agreement are "

@@ -52,6 +52,7 @@ class Settings:
     lmbda: float | None = None
     weak_to_strong: bool = False
     confidence: float | None = None
+    cache_teacher: bool = False
 
     def __post_init__(self) -> None:
         # A report has a list for a tuple, and one of an older version the name of its one teacher.
@@ -76,17 +77,28 @@ class Settings:
             raise ValueError(
                 f"targets: got {profile.targets!r}, expected candidates to choose from, at least 2"
             )
+        self._check_teacher(profile)
+        return profile
+
+    def _check_teacher(self, profile: Profile) -> None:
+        """Refuse what cannot go with several teachers, with a cached one or with one that is smaller."""
         if self.teacher is not None and len(self.teacher) > 1:
             why = "where the mean of their distributions is learnt: they cannot translate together"
             _check_level(profile, "teacher", f"{len(self.teacher)} models", why)
+        if self.cache_teacher:
+            _check_level(profile, "cache_teacher", True, "where the student learns what a cache can hold")
+            if profile.lmbda > 0:
+                raise ValueError(
+                    f"lmbda: got {profile.lmbda} with cache_teacher, expected 0: a cache holds the distributions along "
+                    "the data's targets alone"
+                )
         if self.weak_to_strong:
             _check_weak_to_strong(profile)
         elif self.confidence is not None:
             raise ValueError(
-                f"confidence: got {self.confidence} without weak_to_strong, expected it with that: the students hold "
-                "to their own opinion against a weaker teacher's"
+                f"confidence: got {self.confidence} without weak_to_strong, expected both: students hold to their own "
+                "opinion against a weaker teacher's"
             )
-        return profile
 
     def loss(self, profile: Profile) -> DistillationLoss | ConfidenceLoss:
         """How the student's distribution is compared with the teacher's."""
@@ -111,7 +123,7 @@ def with_smaller_teacher(profile: Profile) -> Profile:
     The learning rate goes with the size; how long a model trains, and on what, goes with its part.
 
     >>> from kdlab.profiles import PROFILES
-    >>> usual, swapped = (f(PROFILES["text", "gpu"]) for f in (lambda profile: profile, with_smaller_teacher))
+    >>> usual, swapped = PROFILES["text", "gpu"], with_smaller_teacher(PROFILES["text", "gpu"])
     >>> swapped.teacher == usual.student, swapped.student == usual.teacher
     (True, True)
     >>> swapped.student_recipe.learning_rate, swapped.student_recipe.updates

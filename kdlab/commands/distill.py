@@ -149,6 +149,12 @@ def _add_distillation(group: Any) -> None:
         help="of --weak-to-strong: share in the loss, 0 to 1, of the cross-entropy on the student's own most probable "
         "token, which grows from 0 as the learning rate does (default: 0.5)",
     )
+    add(
+        "--cache-teacher",
+        action="store_true",
+        help="ask the teacher once about every target before a student is trained, and keep its most probable entries "
+        "and the mass of the rest in the cache: no teacher runs beside the student. At the levels word and both",
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -247,7 +253,7 @@ def _arguments(chosen: argparse.Namespace) -> list[str]:
         value, option = getattr(chosen, name), f"--{name.replace('_', '-')}"
         if value is True:
             parts.append(option)
-        elif value not in (None, False):
+        elif value is not None and value is not False:
             for one in value if isinstance(value, list) else [value]:
                 parts += [option, str(one)]
     return parts

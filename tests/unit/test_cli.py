@@ -231,6 +231,25 @@ def test_two_teachers_teach_and_those_of_another_vocabulary_are_refused(run, mon
     assert f"teacher: got '{other}' with another vocabulary than the first" in capsys.readouterr().err
 
 
+def test_a_teacher_is_asked_once_and_its_cache_serves_the_next_run(run, monkeypatch, capsys):
+    flags = ["--level", "word", "--cache-teacher", "--temperature", "2", "--updates", "10"]
+    distill_beside(run, monkeypatch, "cached", *flags)
+    told = capsys.readouterr().out
+    assert "teacher's cache (distilled, same inputs): 220 examples" in told
+    assert "teacher's cache (distilled, with D'): 2" in told
+    with monkeypatch.context() as patch:
+        patch.setattr("kdlab.user_cache.build_cache", lambda *_, **__: pytest.fail("it is built again"))
+        distill_beside(run, monkeypatch, "cached_again", *flags)
+    cached, again = (
+        json.loads((run / name / "report.json").read_text()) for name in ("cached", "cached_again")
+    )
+    for name in ("distilled_same_inputs", "distilled"):
+        assert again["seconds"][f"teacher_cache_{name}"] == cached["seconds"][f"teacher_cache_{name}"]
+        curves = [report[name]["training"]["validation_curve"] for report in (cached, again)]
+        assert curves[0] == curves[1]
+    assert again["teacher_cache"] == cached["teacher_cache"]
+
+
 def test_flags_of_the_loss_reach_the_students(run):
     from kdlab.profiles import PROFILES
     from kdlab.settings import Settings
@@ -259,6 +278,8 @@ def test_flags_of_the_loss_reach_the_students(run):
         (["--lmbda", "0.5", "--level", "sequence"], "lmbda: got 0.5 with the level 'sequence'"),
         (["--lmbda", "0.5", "--ce-weight", "0.5"], "ce_weight: got 0.5 with lmbda"),
         (["--teacher", "a", "--teacher", "b", "--level", "sequence"], "teacher: got 2 models with the level"),
+        (["--cache-teacher", "--level", "sequence"], "cache_teacher: got True with the level 'sequence'"),
+        (["--cache-teacher", "--lmbda", "0.5"], "lmbda: got 0.5 with cache_teacher"),
         (["--weak-to-strong", "--level", "sequence"], "weak_to_strong: got True with the level 'sequence'"),
         (["--weak-to-strong", "--init", "copied"], "init: got 'copied' with weak_to_strong"),
         (["--weak-to-strong", "--level", "word", "--ce-weight", "0.5"], "ce_weight: got 0.5 with weak_to"),

@@ -15,8 +15,8 @@ from kdlab.settings import Settings
 from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.students import Architecture, new_model
 from kdlab.task import phrasebook_task
-from kdlab.teachers import EnsembleTeacher, LiveTeacher
-from kdlab.text.batches import Example
+from kdlab.teachers import CachedTeacher, EnsembleTeacher, LiveTeacher
+from kdlab.text.batches import Example, collate
 from kdlab.text.phrasebook import Phrasebook
 from kdlab.text.tokenizers import train_tokenizer
 from tests.unit.test_pseudo_targets import SOURCES, Teacher
@@ -149,6 +149,33 @@ def test_text_seed_and_loss_are_those_that_were_asked_for(runs) -> None:
 
 
 @pytest.mark.parametrize("level", ["word", "both"])
+def test_a_cache_holds_what_its_student_is_trained_and_validated_on(
+    runs, monkeypatch, tmp_path, level: str
+) -> None:
+    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "cache"))
+    given = runs(level, cache_teacher=True, temperature=2.0)
+    assert given["baseline"].teacher is None
+    for name in ("distilled_same_inputs", "distilled"):
+        student = given[name]
+        assert isinstance(student.teacher, CachedTeacher)
+        cache, examples = student.teacher.cache, student.data.examples
+        assert cache.lengths.tolist() == [len(example.target_ids) for example in examples]
+        assert cache.temperature == student.loss.options["temperature"] == 2.0
+        batch = collate(
+            examples[-2:],
+            pad_token_id=0,
+            decoder_start_token_id=0,
+            example_ids=[len(examples) - 2, len(examples) - 1],
+        )
+        found = student.teacher(batch)
+        mass = found.log_probabilities.exp().sum(-1) + found.tail_log_probability.exp()
+        assert torch.allclose(mass, torch.ones_like(mass), atol=1e-3)
+    # The teacher of few inputs is a smoothed one: its answers are others, and so is its cache.
+    same, distilled = (given[name].teacher.cache for name in ("distilled_same_inputs", "distilled"))
+    assert same.manifest["teacher"] != distilled.manifest["teacher"]
+
+
+@pytest.mark.parametrize("level", ["word", "both"])
 def test_several_teachers_are_one_signal(runs, level: str) -> None:
     given = runs(level, teachers=2)
     same, distilled = (given[name].teacher for name in ("distilled_same_inputs", "distilled"))
@@ -180,7 +207,7 @@ def test_a_smaller_teacher_is_given_up_to_the_students_own_confidence(runs) -> N
 def test_a_teacher_that_is_not_smaller_is_refused(runs, monkeypatch) -> None:
     monkeypatch.setattr("kdlab.settings.with_smaller_teacher", lambda profile: profile)
     with pytest.raises(ValueError, match=r"weak_to_strong: got a teacher of .* for a student of"):
-        runs("word", weak_to_strong=True)
+        runs("both", weak_to_strong=True)
 
 
 def test_pairs_and_updates_cut_a_run_down(tmp_path) -> None:
