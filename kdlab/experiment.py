@@ -335,7 +335,7 @@ def check_smaller(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
     >>> check_smaller(small, large)
     >>> check_smaller(large, small)
     Traceback (most recent call last):
-    ValueError: weak_to_strong: got a teacher of 8,848 parameters for a student of 3,448, expected a smaller teacher
+    ValueError: weak_to_strong: got a teacher of 8,128 parameters for a student of 3,304, expected a smaller teacher
     """
     sizes = [count_parameters(model) for model in (teacher, student)]
     if sizes[0] >= sizes[1]:

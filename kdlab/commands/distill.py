@@ -54,8 +54,9 @@ def add_parser(commands: Any) -> None:
         "--teacher",
         action="append",
         metavar="MODEL",
-        help="a model folder or hub:NAME; default: train one, and keep it in the cache. Said again for more of one "
-        "vocabulary: the mean of their distributions teaches, at the levels word and both, and the first translates",
+        help="a model folder or hub:NAME; default: train one, and keep it in the cache. Given more than once, "
+        "for models of one vocabulary: the mean of their distributions teaches, at the levels word and both, and the "
+        "first translates",
     )
     _add_distillation(command.add_argument_group("how to distil", "What is not said is the profile's."))
     work = command.add_argument_group("the run").add_argument
@@ -140,7 +141,8 @@ def _add_distillation(group: Any) -> None:
         "--weak-to-strong",
         action="store_true",
         help="the teacher is the smaller model: it has the profile's student size and the students the teacher's. They "
-        "learn from no reference; the student alone, which does, is the ceiling. At the levels word and both",
+        "learn from no reference, though at level word they read them as prefixes; the student alone learns from them "
+        "and is the ceiling. At the levels word and both",
     )
     add(
         "--confidence",
