@@ -17,11 +17,13 @@ from filelock import FileLock
 
 import kdlab
 from kdlab import processes
+from kdlab.cache import Cacheable, TeacherCache
 from kdlab.calibration import calibration
 from kdlab.evaluation import (
     bytes_on_disk,
     distance_to_teacher,
     gap_closed,
+    gap_ends,
     translation_quality,
 )
 from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
@@ -36,12 +38,20 @@ from kdlab.speed import generation_speed, translation_latency
 from kdlab.student_init import build, copied_student, fresh_student
 from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.task import Task, load_task
-from kdlab.teachers import LiveTeacher, PhrasebookTeacher, Teacher
+from kdlab.teachers import (
+    CachedTeacher,
+    EnsembleTeacher,
+    LiveTeacher,
+    PhrasebookTeacher,
+    Teacher,
+    live_teacher,
+)
 from kdlab.text.batches import Example
 from kdlab.text.parallel import ParallelText
 from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets, load_tokenizer, train_tokenizer
 from kdlab.training import TrainingData, finished, train
 from kdlab.truth import compare_with_truth
+from kdlab.user_cache import cache_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -74,6 +84,8 @@ class Experiment:
         self.on_policy = on_policy(self.profile)
         self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
         self.task = load_task(settings, self.profile.phrasebook)
+        self.others: list[PreTrainedModel] = []  # the teachers after the first
+        self.caches: dict[str, TeacherCache] = {}
         self.made: dict[str, dict[str, Any]] = {}  # what became of the teacher's translations
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -82,6 +94,7 @@ class Experiment:
         self.teacher, self.tokenizer, self.teacher_record = get_teacher(
             self.settings, self.profile, self.task, self.device
         )
+        self.others = further_teachers(self.settings, self.tokenizer, self.device)
         # What the teacher's translations depend on; read once, since hashing a large model's weights takes seconds.
         self.decoder = fingerprint_of_weights(self.teacher), self.teacher.generation_config.to_dict()
         corpus = self.task.corpus
@@ -148,10 +161,14 @@ class Experiment:
             recipe = recipe if rate is None else replace(recipe, learning_rate=rate)
             architecture = architecture if dropout is None else replace(architecture, dropout=dropout)
         student = self.new_student(architecture, distil=distil)
+        if self.settings.weak_to_strong:
+            for model in (self.teacher, *self.others):
+                check_smaller(model, student)
         live = distil and self.level in ("word", "both")
-        teacher: Teacher | None = LiveTeacher(self.teacher) if live else None
-        if isinstance(teacher, LiveTeacher) and few and self.profile.labelled_smoothing:
-            teacher = SmoothedTeacher(teacher, self.profile.labelled_smoothing)
+        teacher: Teacher | None = None
+        if live:
+            signal = self.signal(smoothing=self.profile.labelled_smoothing if few else 0.0)
+            teacher = self.cached(name, signal, data, student) if self.settings.cache_teacher else signal
         train(
             student,
             self.tokenizer,
@@ -165,6 +182,27 @@ class Experiment:
             label_smoothing=0.0 if distil else recipe.label_smoothing,
             description=name.replace("_", " "),
         )
+
+    def cached(
+        self, name: str, teacher: Cacheable, data: TrainingData, student: PreTrainedModel
+    ) -> CachedTeacher:
+        """The teacher's answers about all that a student is trained and validated on."""
+        self.caches[name], seconds = cache_of(
+            teacher,
+            self.tokenizer,
+            data.examples,
+            student.config,
+            temperature=self.profile.temperature,
+            device=self.device,
+            description=f"teacher's cache ({name.replace('_', ' ')})",
+        )
+        self.task.seconds[f"teacher_cache_{name}"] = round(seconds, 1)
+        return CachedTeacher(self.caches[name])
+
+    def signal(self, smoothing: float = 0.0) -> LiveTeacher | EnsembleTeacher | SmoothedTeacher:
+        """What a student learns from: the teacher's distribution, or the mean of the teachers'."""
+        teacher = live_teacher([self.teacher, *self.others])
+        return SmoothedTeacher(teacher, smoothing) if smoothing else teacher
 
     def new_student(self, size: Architecture, *, distil: bool) -> PreTrainedModel:
         """A student before its training. The student alone is always fresh, and of the same size.
@@ -195,12 +233,13 @@ class Experiment:
         for name in ("teacher", *students):
             report[name], translations[name] = self.measure(name)
         main = next(iter(self.task.corpus.test_sets))
+        floor, ceiling = gap_ends(weak_to_strong=self.settings.weak_to_strong)
         gaps = {
             name: {
                 test: gap_closed(
                     translations[name][test],
-                    translations["baseline"][test],
-                    translations["teacher"][test],
+                    translations[floor][test],
+                    translations[ceiling][test],
                     text.targets,
                 )
                 for test, text in self.task.corpus.test_sets.items()
@@ -212,6 +251,10 @@ class Experiment:
         report["teacher_seconds"] = self.teacher_record.get("train_seconds", 0.0)
         report["seconds"] = self.task.seconds
         report["pseudo_targets"] = self.made
+        report["teacher_cache"] = {
+            name: {"examples": len(cache), "tokens": int(cache.lengths.sum()), "bytes": cache.bytes_on_disk}
+            for name, cache in self.caches.items()
+        }
         report["data"] = self.describe_data()
         report["settings"] = asdict(self.settings) | {
             "profile": self.profile_name,
@@ -262,7 +305,7 @@ class Experiment:
         main, text = next(iter(self.task.corpus.test_sets.items()))
         examples = encode_pairs(self.tokenizer, text)
         figures |= {"bleu": sets[main]["bleu"], "chrf": sets[main]["chrf"], "test_sets": sets}
-        figures |= distance_to_teacher(model, LiveTeacher(self.teacher), examples)
+        figures |= distance_to_teacher(model, self.signal(), examples)
         figures["calibration"] = calibration(model, examples)
         if self.task.phrasebook is not None:
             truth = PhrasebookTeacher(self.task.phrasebook, self.tokenizer)
@@ -284,10 +327,28 @@ class Experiment:
         return Path(name) if Path(name).is_dir() else Path(str(cached_file(name, "config.json"))).parent
 
 
+def check_smaller(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
+    """Refuse a teacher that is no smaller than its student, where the weak is to teach the strong.
+
+    >>> tokenizer = train_tokenizer(["a b"], 300)
+    >>> small, large = (new_model(Architecture(size, 1, 1, 8), tokenizer, seed=0) for size in (8, 16))
+    >>> check_smaller(small, large)
+    >>> check_smaller(large, small)
+    Traceback (most recent call last):
+    ValueError: weak_to_strong: got a teacher of 8,128 parameters for a student of 3,304, expected a smaller teacher
+    """
+    sizes = [count_parameters(model) for model in (teacher, student)]
+    if sizes[0] >= sizes[1]:
+        raise ValueError(
+            f"weak_to_strong: got a teacher of {sizes[0]:,} parameters for a student of {sizes[1]:,}, expected a "
+            "smaller teacher"
+        )
+
+
 def get_teacher(
     settings: Settings, profile: Profile, task: Task, device: torch.device
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
-    """The teacher that the user names, or one trained on the data and kept in the user's cache.
+    """The (first) teacher that the user names, or one trained on the data and kept in the user's cache.
 
     >>> import tempfile
     >>> from kdlab.profiles import PROFILES
@@ -304,7 +365,7 @@ def get_teacher(
     (8, False)
     """
     if settings.teacher is not None:
-        name = settings.teacher.removeprefix("hub:")
+        name = settings.teacher[0].removeprefix("hub:")
         return load_model(name, device), load_tokenizer(name), {}
     identity = {
         "version": kdlab.__version__,
@@ -326,6 +387,35 @@ def get_teacher(
             train_teacher(profile, task, folder)
         processes.wait_for_all()
     return load_model(str(folder), device), load_tokenizer(str(folder)), finished(folder) or {}
+
+
+def further_teachers(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> list[PreTrainedModel]:
+    """The teachers that the user names after the first, whose tokenizer is `tokenizer`.
+
+    Raises:
+        ValueError: one with another vocabulary.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tokenizer = train_tokenizer(["a b", "x y"], 300)
+    ...     _ = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).save_pretrained(folder)
+    ...     _ = tokenizer.save_pretrained(folder)
+    ...     settings = Settings(teacher=[folder, folder])
+    ...     models = further_teachers(settings, tokenizer, torch.device("cpu"))
+    >>> [model.config.d_model for model in models], further_teachers(Settings(), tokenizer, torch.device("cpu"))
+    ([8], [])
+    """
+    models = []
+    for name in (settings.teacher or ())[1:]:
+        if load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
+            raise ValueError(
+                f"teacher: got {name!r} with another vocabulary than the first, expected the same one: the mean is "
+                "taken entry by entry"
+            )
+        models.append(load_model(name.removeprefix("hub:"), device))
+    return models
 
 
 def train_teacher(profile: Profile, task: Task, folder: Path) -> None:

@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kdlab.evaluation import gap_ends
 from kdlab.plots import quality_against_size, reliability, validation_curves
 from kdlab.training import lowest_losses
 
@@ -14,6 +15,13 @@ TITLES = {
     "baseline": "student alone",
     "distilled_same_inputs": "distilled, same inputs",
     "distilled": "distilled",
+}
+# Where the teacher is the smaller model, and the student alone the ceiling.
+WEAK_TO_STRONG = {
+    "teacher": "weak teacher",
+    "baseline": "strong student alone",
+    "distilled_same_inputs": "weak to strong, same inputs",
+    "distilled": "weak to strong",
 }
 _Cell = Callable[[Mapping[str, Any]], str]
 # What a column needs of every system, its head and its cell. Runs without a grammar have no truth, and a run that an
@@ -48,9 +56,12 @@ def titles(report: Mapping[str, Any]) -> dict[str, str]:
     >>> titles({"teacher": {}, "baseline": {}, "distilled": {}})
     {'teacher': 'teacher', 'baseline': 'student alone', 'distilled': 'distilled'}
     """
-    present = {name: title for name, title in TITLES.items() if name in report}
+    names = WEAK_TO_STRONG if _is_weak_to_strong(report) else TITLES
+    present = {name: title for name, title in names.items() if name in report}
+    if "teacher" in present and _teachers(report) > 1:
+        present["teacher"] = f"first of {_teachers(report)} {present['teacher']}s"
     if "distilled_same_inputs" in present:
-        present["distilled"] = "distilled, with D'"
+        present["distilled"] += ", with D'"
     return present
 
 
@@ -97,26 +108,34 @@ def text_table(report: Mapping[str, Any]) -> str:
     student alone: lowest validation
     """
     lines = [*_aligned(*quality_table(report)), "", *_aligned(*cost_table(report)), ""]
-    return "\n".join([*lines, *gap_lines(report), plateau_line(report), *_target_lines(report)])
+    return "\n".join([*lines, *_told(report)])
 
 
 def gap_lines(report: Mapping[str, Any]) -> list[str]:
-    """One sentence for each student and test set.
+    """One sentence for each student and test set, and what the words mean where the teacher is the smaller model.
 
     >>> gap = {"value": 0.4, "interval": [0.25, 0.5]}
     >>> gap_lines({"distilled": {}, "gap_closed_by": {"distilled": {"test": gap}}})
     ['gap closed (distilled, test): 40%, 95% interval 25% to 50%']
     """
+    names, weak = titles(report), _is_weak_to_strong(report)
+    share = "performance gap recovered" if weak else "gap closed"
     lines = []
     for name, tests in report["gap_closed_by"].items():
         for test, gap in tests.items():
-            where = f"{titles(report)[name]}, {test}"
+            where = f"{names[name]}, {test}"
             if gap["value"] is None:
-                lines.append(f"gap closed ({where}): none, the teacher is no better than the student alone")
+                floor, ceiling = (names[end] for end in gap_ends(weak_to_strong=weak))
+                lines.append(f"{share} ({where}): none, the {ceiling} is no better than the {floor}")
             else:
                 interval = gap["interval"]
                 spread = f", 95% interval {interval[0]:z.0%} to {interval[1]:z.0%}" if interval else ""
-                lines.append(f"gap closed ({where}): {gap['value']:z.0%}{spread}")
+                lines.append(f"{share} ({where}): {gap['value']:z.0%}{spread}")
+    if weak:
+        lines.append(
+            "performance gap recovered is (weak to strong - weak teacher) / (strong student alone - weak teacher) in "
+            "BLEU; the strong student alone learns from the references, those of the labelled inputs"
+        )
     return lines
 
 
@@ -132,6 +151,16 @@ def _target_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _cache_lines(report: Mapping[str, Any]) -> list[str]:
+    """What it cost to ask the teacher once: one sentence for each student that learnt from its cache."""
+    return [
+        f"teacher's cache ({titles(report)[name]}): {cache['examples']:,} examples, {cache['bytes'] / 1e6:.2f} MB, "
+        f"{cache['bytes'] / cache['tokens']:.0f} bytes a token, built in "
+        f"{report['seconds'][f'teacher_cache_{name}']:.1f} s"
+        for name, cache in report.get("teacher_cache", {}).items()
+    ]
+
+
 def plateau_line(report: Mapping[str, Any]) -> str:
     """Whether the student alone was trained to its end: how much its validation loss still fell.
 
@@ -141,8 +170,8 @@ def plateau_line(report: Mapping[str, Any]) -> str:
     """
     early, lowest = lowest_losses(report["baseline"]["training"]["validation_curve"])
     return (
-        f"student alone: lowest validation loss {lowest:.3f}, {1 - lowest / early:.1%} below the lowest of the first "
-        "four fifths of its updates"
+        f"{titles(report)['baseline']}: lowest validation loss {lowest:.3f}, "
+        f"{1 - lowest / early:.1%} below the lowest of the first four fifths of its updates"
     )
 
 
@@ -176,16 +205,14 @@ def html_page(report: Mapping[str, Any]) -> str:
         _html_table(*quality_table(report)),
         _html_table(*cost_table(report)),
         f"<p>{_explained(report)}</p>",
-        "".join(
-            f"<p>{html.escape(line)}</p>"
-            for line in [*gap_lines(report), plateau_line(report), *_target_lines(report)]
-        ),
+        "".join(f"<p>{html.escape(line)}</p>" for line in _told(report)),
         "<h2>Quality against size</h2>",
         quality_against_size(sizes).to_html(),
         *_reliability(report),
         "<h2>Training</h2><p>Each curve is the loss that its student trains on, so their floors differ: "
         "cross-entropy on references or on the teacher's translations, or a divergence from the teacher. "
-        "A ring marks the checkpoint that was kept.</p>",
+        "A ring marks the checkpoint that was kept."
+        f"{' The confidence term is left out.' if _is_weak_to_strong(report) else ''}</p>",
         validation_curves(curves).to_html(),
         "<h2>Ten translations</h2>",
         _html_table(*_side_by_side(report, names)),
@@ -193,6 +220,27 @@ def html_page(report: Mapping[str, Any]) -> str:
         f"The teacher took {report['teacher_seconds']:.0f} s to train.</p>",
     ]
     return _PAGE.format(title=f"kdlab: {html.escape(report['data']['name'])}", body="\n".join(parts))
+
+
+def _told(report: Mapping[str, Any]) -> list[str]:
+    """The sentences below the tables."""
+    lines = [*gap_lines(report), plateau_line(report), *_target_lines(report), *_cache_lines(report)]
+    if _teachers(report) > 1:
+        lines.append(
+            f"the mean of the distributions of {_teachers(report)} teachers is learnt, and KL and agreement are "
+            "measured to it; the first teacher alone translates, and the gap is counted with its translations"
+        )
+    return lines
+
+
+def _is_weak_to_strong(report: Mapping[str, Any]) -> bool:
+    return bool(report.get("settings", {}).get("weak_to_strong"))
+
+
+def _teachers(report: Mapping[str, Any]) -> int:
+    """How many; a report of an older version holds the name of its one."""
+    named = report.get("settings", {}).get("teacher")
+    return 1 if named is None or isinstance(named, str) else len(named)
 
 
 def _table(

@@ -18,7 +18,7 @@ from kdlab.losses import DistillationLoss
 from kdlab.profiles import PhrasebookSizes
 from kdlab.settings import Settings
 from kdlab.task import Task, load_task
-from kdlab.teachers import LiveTeacher
+from kdlab.teachers import live_teacher
 from kdlab.text.batches import Example
 from kdlab.text.tokenizers import load_tokenizer
 from kdlab.training import RECORD, lowest_losses
@@ -107,20 +107,20 @@ def _case(folder: Path, report: Mapping[str, Any]) -> Case:
     level = "word" if alone else report["settings"]["level"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = _task(report)
-    teacher_folder = report["settings"]["teacher"] or str(_teacher_folder(report, task))
-    teacher = load_model(teacher_folder.removeprefix("hub:"), device)
-    tokenizer = load_tokenizer(teacher_folder)
+    names = Settings(**report["settings"]).teacher or (str(_teacher_folder(report, task)),)
+    teachers = [load_model(name.removeprefix("hub:"), device) for name in names]
+    tokenizer = load_tokenizer(names[0])
     examples = encode_pairs(tokenizer, task.corpus.validation)[:SENTENCES]
     if not (level == "word" or (level == "both" and profile.get("keep_references", False))):
         sources = [example.source_ids for example in examples]
-        targets = search_batch(teacher, sources, Search(**profile["pseudo_targets"]))
+        targets = search_batch(teachers[0], sources, Search(**profile["pseudo_targets"]))
         examples = [
             Example(source, target) for source, target in zip(sources, targets, strict=True) if target
         ]
     student = load_model(str(folder), device)
     return Case(
         student,
-        LiveTeacher(teacher),
+        live_teacher(teachers),
         evaluation_batches(student, examples),
         # Where the labels alone count the teacher is asked all the same: its own score tells the floor.
         loss=DistillationLoss(ce_weight=1.0) if alone or level == "sequence" else _loss(report),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdlab.distributions import log_probabilities
 from kdlab.files import fingerprint
 from kdlab.model_io import Batch
-from kdlab.teachers import LiveTeacher
+from kdlab.teachers import EnsembleTeacher, LiveTeacher
 
 
 class SmoothedTeacher:
@@ -33,7 +33,7 @@ class SmoothedTeacher:
     tensor([[0.9500, 0.0500]])
     """
 
-    def __init__(self, teacher: LiveTeacher, smoothing: float):
+    def __init__(self, teacher: LiveTeacher | EnsembleTeacher, smoothing: float):
         if not 0 < smoothing < 1:
             raise ValueError(f"smoothing: got {smoothing}, expected more than 0 and less than 1")
         self.teacher, self.smoothing = teacher, smoothing

@@ -361,6 +361,17 @@ class EnsembleTeacher:
         return total
 
 
+def live_teacher(models: Sequence[nn.Module]) -> LiveTeacher | EnsembleTeacher:
+    """A model that is asked, or the mean of several, all alike.
+
+    >>> one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    >>> live_teacher([one]).model is one, [member.model is other for member in live_teacher([one, other]).members]
+    (True, [False, True])
+    """
+    members = [LiveTeacher(model) for model in models]
+    return members[0] if len(members) == 1 else EnsembleTeacher(members)
+
+
 def place_teacher(teacher: Teacher, student: nn.Module, device: torch.device) -> None:
     """Bring a teacher that is a model to the student's device, and refuse one that is part of the student.
 

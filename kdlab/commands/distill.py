@@ -52,8 +52,11 @@ def add_parser(commands: Any) -> None:
     text("--pairs", type=positive, metavar="N", help="only the first N pairs of every set, for a quick run")
     text(
         "--teacher",
+        action="append",
         metavar="MODEL",
-        help="a model folder or hub:NAME; default: train one, and keep it in the cache",
+        help="a model folder or hub:NAME; default: train one, and keep it in the cache. Given more than once, "
+        "for models of one vocabulary: the mean of their distributions teaches, at the levels word and both, and the "
+        "first translates",
     )
     _add_distillation(command.add_argument_group("how to distil", "What is not said is the profile's."))
     work = command.add_argument_group("the run").add_argument
@@ -134,6 +137,26 @@ def _add_distillation(group: Any) -> None:
         help="what a distilled student starts with; copied: layers of the teacher, at the teacher's width; projected: "
         "the teacher's embeddings at the student's width. The student alone is fresh and of the same size",
     )
+    add(
+        "--weak-to-strong",
+        action="store_true",
+        help="the teacher is the smaller model: it has the profile's student size and the students the teacher's. They "
+        "learn from no reference, though at level word they read them as prefixes; the student alone learns from them "
+        "and is the ceiling. At the levels word and both",
+    )
+    add(
+        "--confidence",
+        type=float,
+        metavar="W",
+        help="of --weak-to-strong: share in the loss, 0 to 1, of the cross-entropy on the student's own most probable "
+        "token, which grows from 0 as the learning rate does (default: 0.5)",
+    )
+    add(
+        "--cache-teacher",
+        action="store_true",
+        help="ask the teacher once about every target before a student is trained, and keep its most probable entries "
+        "and the mass of the rest in the cache: no teacher runs beside the student. At the levels word and both",
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -189,6 +212,7 @@ def run(chosen: argparse.Namespace) -> int:
 def _check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Refuse a folder of others, and a run that was stopped unless it is to go on as it began."""
     from kdlab.files import read_json
+    from kdlab.settings import Settings
 
     before = read_json(folder / RUN)
     if resume:
@@ -196,9 +220,9 @@ def _check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> No
             raise ValueError(
                 f"--resume: got {folder}, which holds no run, expected the --out of the one to go on with"
             )
-        changed = {
-            name: (before.get(name), value) for name, value in settings.items() if before.get(name) != value
-        }
+        # What the version that began the run did not ask for was as by default.
+        began = asdict(Settings(**{name: before[name] for name in settings if name in before}))
+        changed = {name: (began[name], value) for name, value in settings.items() if began[name] != value}
         if changed:
             told = ", ".join(f"{name} {old!r} is now {new!r}" for name, (old, new) in changed.items())
             raise ValueError(
@@ -228,9 +252,12 @@ def _arguments(chosen: argparse.Namespace) -> list[str]:
 
     parts = ["distill"]
     for name in (*Settings.__dataclass_fields__, "out"):
-        value = getattr(chosen, name)
-        if value is not None:
-            parts += [f"--{name.replace('_', '-')}", str(value)]
+        value, option = getattr(chosen, name), f"--{name.replace('_', '-')}"
+        if value is True:
+            parts.append(option)
+        elif value is not None and value is not False:
+            for one in value if isinstance(value, list) else [value]:
+                parts += [option, str(one)]
     return parts
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from kdlab.cli import main
 from kdlab.text.phrasebook import Phrasebook
+from kdlab.text.tokenizers import train_tokenizer
 
 KEYS = {
     "parameters", "bleu", "chrf", "kl_to_teacher", "agreement", "tokens_per_second", "bytes_on_disk",
@@ -156,9 +157,9 @@ def test_import_of_kdlab_loads_nothing_of_the_training_part():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def distill_beside(run, monkeypatch, name, *flags):
-    """Another run on the text of `run`, with its teacher, in a folder of its own."""
-    monkeypatch.setenv("KDLAB_CACHE", str(run / "cache"))
+def distill_beside(run, monkeypatch, name, *flags, cache="cache"):
+    """Another run on the text of `run`, with its teacher unless `cache` is another, in a folder of its own."""
+    monkeypatch.setenv("KDLAB_CACHE", str(run / cache))
     given = ["--data", str(run), "--profile", "ci", "--out", str(run / name), "--updates", "30"]
     assert main(["distill", *given, *flags]) == 0
 
@@ -199,6 +200,56 @@ def test_the_nearest_of_several_candidates(run, monkeypatch):
     assert "translations (train)" in page
 
 
+def test_the_smaller_model_teaches_the_larger(run, monkeypatch, capsys):
+    flags = ["--level", "word", "--weak-to-strong", "--confidence", "0.25", "--updates", "10"]
+    distill_beside(run, monkeypatch, "weak", *flags, cache="weak_cache")
+    assert "performance gap recovered (weak to strong, with D'" in capsys.readouterr().out
+    report = json.loads((run / "weak" / "report.json").read_text())
+    usual = json.loads((run / "out" / "report.json").read_text())
+    students = ("baseline", "distilled_same_inputs", "distilled")
+    assert report["teacher"]["parameters"] == usual["distilled"]["parameters"]
+    assert {report[name]["parameters"] for name in students} == {usual["teacher"]["parameters"]}
+    assert "--weak-to-strong --confidence 0.25" in report["command"]
+    page = (run / "weak" / "report.html").read_text()
+    assert "strong student alone" in page
+    assert "gap closed" not in page
+
+
+def test_two_teachers_teach_and_those_of_another_vocabulary_are_refused(run, monkeypatch, capsys):
+    (teacher,) = (path.parent for path in (run / "cache" / "teachers").glob("*/training.json"))
+    flags = ["--teacher", str(teacher), "--teacher", str(run / "out" / "distilled"), "--level", "word"]
+    distill_beside(run, monkeypatch, "two_teachers", *flags, "--updates", "10")
+    assert "first of 2 teachers" in capsys.readouterr().out
+    report = json.loads((run / "two_teachers" / "report.json").read_text())
+    assert report["settings"]["teacher"] == [flags[1], flags[3]]
+    assert report["teacher"]["kl_to_teacher"] > 0  # it is one of them, and not their mean
+    other = run / "other"
+    shutil.copytree(teacher, other)
+    train_tokenizer(["another text"], 300).save_pretrained(other)
+    command = ["distill", "--data", str(run), "--profile", "ci", "--out", str(run / "three")]
+    assert main([*command, *flags, "--teacher", str(other)]) == 2
+    assert f"teacher: got '{other}' with another vocabulary than the first" in capsys.readouterr().err
+
+
+def test_a_teacher_is_asked_once_and_its_cache_serves_the_next_run(run, monkeypatch, capsys):
+    flags = ["--level", "word", "--cache-teacher", "--temperature", "2", "--updates", "10"]
+    distill_beside(run, monkeypatch, "cached", *flags)
+    told = capsys.readouterr().out
+    assert "teacher's cache (distilled, same inputs): 220 examples" in told
+    assert "teacher's cache (distilled, with D'): 2" in told
+    with monkeypatch.context() as patch:
+        patch.setattr("kdlab.user_cache.build_cache", lambda *_, **__: pytest.fail("it is built again"))
+        distill_beside(run, monkeypatch, "cached_again", *flags)
+    cached, again = (
+        json.loads((run / name / "report.json").read_text()) for name in ("cached", "cached_again")
+    )
+    for name in ("distilled_same_inputs", "distilled"):
+        assert again["seconds"][f"teacher_cache_{name}"] == cached["seconds"][f"teacher_cache_{name}"]
+        curves = [report[name]["training"]["validation_curve"] for report in (cached, again)]
+        assert curves[0] == curves[1]
+    assert again["teacher_cache"] == cached["teacher_cache"]
+
+
 def test_flags_of_the_loss_reach_the_students(run):
     from kdlab.profiles import PROFILES
     from kdlab.settings import Settings
@@ -226,6 +277,15 @@ def test_flags_of_the_loss_reach_the_students(run):
         (["--lmbda", "2"], "lmbda: got 2.0"),
         (["--lmbda", "0.5", "--level", "sequence"], "lmbda: got 0.5 with the level 'sequence'"),
         (["--lmbda", "0.5", "--ce-weight", "0.5"], "ce_weight: got 0.5 with lmbda"),
+        (["--teacher", "a", "--teacher", "b", "--level", "sequence"], "teacher: got 2 models with the level"),
+        (["--cache-teacher", "--level", "sequence"], "cache_teacher: got True with the level 'sequence'"),
+        (["--cache-teacher", "--lmbda", "0.5"], "lmbda: got 0.5 with cache_teacher"),
+        (["--weak-to-strong", "--level", "sequence"], "weak_to_strong: got True with the level 'sequence'"),
+        (["--weak-to-strong", "--init", "copied"], "init: got 'copied' with weak_to_strong"),
+        (["--weak-to-strong", "--level", "word", "--ce-weight", "0.5"], "ce_weight: got 0.5 with weak_to"),
+        (["--weak-to-strong", "--candidates", "2", "--targets", "nearest"], "targets: got 'nearest' with"),
+        (["--weak-to-strong", "--confidence", "2"], "confidence: got 2.0, expected 0 to 1"),
+        (["--confidence", "0.5"], "confidence: got 0.5 without weak_to_strong"),
     ],
 )
 def test_a_loss_that_cannot_be_is_refused_before_anything_is_made(tmp_path, capsys, flags, message):

@@ -104,6 +104,41 @@ def test_a_stopped_run_goes_on_and_the_seconds_of_all_sessions_count(runs, tmp_p
     }
 
 
+def test_a_run_that_an_older_version_began_goes_on_if_nothing_new_is_asked_for(runs, tmp_path, capsys):
+    runs.steps = [(1, KeyboardInterrupt()), (2, None)]
+    command = ["distill", "--out", str(tmp_path)]
+    assert main(command) == 130
+    settings = json.loads((tmp_path / "run.json").read_text())
+    del settings["weak_to_strong"], settings["confidence"]
+    (tmp_path / "run.json").write_text(json.dumps(settings))
+    assert main([*command, "--resume", "--weak-to-strong"]) == 2
+    assert "weak_to_strong False is now True" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+
+
+def test_a_stopped_run_says_what_it_was_told_to_be(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["kdlab"])
+    runs.steps = [(1, KeyboardInterrupt())]
+    assert main(["distill", "--weak-to-strong", "--confidence", "0", "--out", str(tmp_path)]) == 130
+    assert "--weak-to-strong --confidence 0.0 --out" in capsys.readouterr().err
+
+
+def test_several_teachers_are_named_and_go_on_with_a_run_of_one(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["kdlab"])
+    runs.steps = [(1, KeyboardInterrupt()), (1, KeyboardInterrupt()), (2, None)]
+    command = ["distill", "--teacher", "one", "--teacher", "hub:two", "--out", str(tmp_path / "two")]
+    assert main(command) == 130
+    again = shlex.split(capsys.readouterr().err.split("go on: kdlab ")[1])
+    assert main(again) == 130
+    assert [settings.teacher for settings in runs.given] == [("one", "hub:two")] * 2
+    # As an older version wrote it.
+    settings = json.loads((tmp_path / "two" / "run.json").read_text()) | {"teacher": "one"}
+    (tmp_path / "two" / "run.json").write_text(json.dumps(settings))
+    assert main(again) == 2
+    assert "teacher ('one',) is now ('one', 'hub:two')" in capsys.readouterr().err
+    assert main(["distill", "--teacher", "one", "--out", str(tmp_path / "two"), "--resume"]) == 0
+
+
 def test_a_finished_run_is_replaced_as_a_whole(runs, tmp_path):
     runs.steps = [(1, None), (2, None)]
     for seed in ("0", "1"):

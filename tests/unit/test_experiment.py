@@ -15,8 +15,8 @@ from kdlab.settings import Settings
 from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.students import Architecture, new_model
 from kdlab.task import phrasebook_task
-from kdlab.teachers import LiveTeacher
-from kdlab.text.batches import Example
+from kdlab.teachers import CachedTeacher, EnsembleTeacher, LiveTeacher
+from kdlab.text.batches import Example, collate
 from kdlab.text.phrasebook import Phrasebook
 from kdlab.text.tokenizers import train_tokenizer
 from tests.unit.test_pseudo_targets import SOURCES, Teacher
@@ -29,7 +29,9 @@ PSEUDO = [7, 8, 1]
 def runs(monkeypatch, tmp_path):
     """Runs an experiment of a level on a tiny phrasebook; gives back what each student was trained with."""
 
-    def run(level: str, *, keep_references: bool = False) -> dict[str, SimpleNamespace]:
+    def run(
+        level: str, *, keep_references: bool = False, teachers: int = 1, **chosen
+    ) -> dict[str, SimpleNamespace]:
         given = {}
 
         def train(model, tokenizer, data, recipe, folder, **options):
@@ -54,11 +56,13 @@ def runs(monkeypatch, tmp_path):
         monkeypatch.setattr(experiment, "train", train)
         monkeypatch.setattr(experiment, "pseudo_targets", pseudo_targets)
         monkeypatch.setattr(Experiment, "report", lambda self, students: {"students": students})
-        run = Experiment(Settings(profile="ci", level=level, seed=5), tmp_path)
+        run = Experiment(Settings(profile="ci", level=level, seed=5, **chosen), tmp_path)
         text = run.task.teacher_text
         tokenizer = train_tokenizer([*text.sources, *text.targets], 400)
         teacher = new_model(Architecture(16, 1, 1, 32), tokenizer, 0)
         monkeypatch.setattr(experiment, "get_teacher", lambda *_: (teacher, tokenizer, {}))
+        more = [new_model(Architecture(16, 1, 1, 32), tokenizer, seed) for seed in range(1, teachers)]
+        monkeypatch.setattr(experiment, "further_teachers", lambda *_: more)
         assert run.run() == {"students": ["baseline", "distilled_same_inputs", "distilled"]}
         return given
 
@@ -142,6 +146,68 @@ def test_text_seed_and_loss_are_those_that_were_asked_for(runs) -> None:
         )
         assert student.seed == 5
         assert student.loss.options["ce_weight"] == 0.25
+
+
+@pytest.mark.parametrize("level", ["word", "both"])
+def test_a_cache_holds_what_its_student_is_trained_and_validated_on(
+    runs, monkeypatch, tmp_path, level: str
+) -> None:
+    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "cache"))
+    given = runs(level, cache_teacher=True, temperature=2.0)
+    assert given["baseline"].teacher is None
+    for name in ("distilled_same_inputs", "distilled"):
+        student = given[name]
+        assert isinstance(student.teacher, CachedTeacher)
+        cache, examples = student.teacher.cache, student.data.examples
+        assert cache.lengths.tolist() == [len(example.target_ids) for example in examples]
+        assert cache.temperature == student.loss.options["temperature"] == 2.0
+        batch = collate(
+            examples[-2:],
+            pad_token_id=0,
+            decoder_start_token_id=0,
+            example_ids=[len(examples) - 2, len(examples) - 1],
+        )
+        found = student.teacher(batch)
+        mass = found.log_probabilities.exp().sum(-1) + found.tail_log_probability.exp()
+        assert torch.allclose(mass, torch.ones_like(mass), atol=1e-3)
+    # The teacher of few inputs is a smoothed one: its answers are others, and so is its cache.
+    same, distilled = (given[name].teacher.cache for name in ("distilled_same_inputs", "distilled"))
+    assert same.manifest["teacher"] != distilled.manifest["teacher"]
+
+
+@pytest.mark.parametrize("level", ["word", "both"])
+def test_several_teachers_are_one_signal(runs, level: str) -> None:
+    given = runs(level, teachers=2)
+    same, distilled = (given[name].teacher for name in ("distilled_same_inputs", "distilled"))
+    assert isinstance(distilled, EnsembleTeacher)
+    assert [type(member) for member in distilled.members] == [LiveTeacher, LiveTeacher]
+    assert not torch.equal(*(member.model.lm_head.weight for member in distilled.members))
+    assert isinstance(same, SmoothedTeacher)
+    assert isinstance(same.teacher, EnsembleTeacher)
+
+
+def test_a_smaller_teacher_is_given_up_to_the_students_own_confidence(runs) -> None:
+    """Sizes and learning rates change places, and no reference is learnt from although the profile keeps them."""
+    given = runs("both", keep_references=True, weak_to_strong=True, confidence=0.25)
+    profile = PROFILES["phrasebook", "ci"]
+    for student in given.values():
+        assert student.model.config.d_model == profile.teacher.d_model > profile.student.d_model
+        assert student.recipe == replace(
+            profile.student_recipe, learning_rate=profile.teacher_recipe.learning_rate
+        )
+        assert (student.loss.weight, student.loss.warmup_updates) == (0.25, student.recipe.warmup)
+        assert student.loss.loss.options["ce_weight"] == 0.25
+    for name in ("distilled_same_inputs", "distilled"):
+        learnt = [*given[name].data.train, *given[name].data.validation]
+        assert all(example.target_ids == PSEUDO for example in learnt)
+    assert given["baseline"].teacher is None
+    assert not any(example.target_ids == PSEUDO for example in given["baseline"].data.train)
+
+
+def test_a_teacher_that_is_not_smaller_is_refused(runs, monkeypatch) -> None:
+    monkeypatch.setattr("kdlab.settings.with_smaller_teacher", lambda profile: profile)
+    with pytest.raises(ValueError, match=r"weak_to_strong: got a teacher of .* for a student of"):
+        runs("both", weak_to_strong=True)
 
 
 def test_pairs_and_updates_cut_a_run_down(tmp_path) -> None:

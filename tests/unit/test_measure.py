@@ -20,7 +20,7 @@ from kdlab.profiles import PROFILES, PhrasebookSizes
 from kdlab.settings import Settings
 from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.task import load_task
-from kdlab.teachers import LiveTeacher, PhrasebookTeacher
+from kdlab.teachers import EnsembleTeacher, LiveTeacher, PhrasebookTeacher
 from kdlab.text.parallel import ParallelText
 from kdlab.text.tokenizers import train_tokenizer
 from kdlab.truth import kl_to_truth, mode_coverage
@@ -112,6 +112,34 @@ def test_every_figure_is_of_its_own_model(run, monkeypatch):
         test.sources,
         test.targets,
     )
+
+
+def test_where_the_teacher_is_weak_the_gap_goes_from_it_to_the_student_alone(run, monkeypatch):
+    test = run.task.corpus.test_sets["test"]
+    junk = ["nein"] * 8
+    said = {"teacher": junk, "baseline": test.targets, "distilled": [*test.targets[:3], *junk[3:]]}
+    monkeypatch.setattr(run, "measure", lambda name: ({}, {"test": said[name]}))
+    assert run.report(["baseline", "distilled"])["gap_closed"] is None
+    run.settings = replace(run.settings, weak_to_strong=True)
+    recovered = run.report(["baseline", "distilled"])["gap_closed_by"]["distilled"]["test"]
+    assert recovered == gap_closed(said["distilled"], junk, test.targets, test.targets)
+    assert 0 < recovered["value"] < 1
+
+
+def test_the_distance_is_that_to_the_mean_of_all_teachers(run, monkeypatch):
+    test = run.task.corpus.test_sets["test"]
+    monkeypatch.setattr(experiment, "translate", lambda *_: test.targets)
+    run.others = [load_model(str(run.folder / "distilled"), CPU)]
+    found = {name: run.measure(name)[0]["kl_to_teacher"] for name in ("teacher", "baseline")}
+    mean = EnsembleTeacher([LiveTeacher(run.teacher), LiveTeacher(run.others[0])])
+    examples = experiment.encode_pairs(run.tokenizer, test)
+    for name, model in (
+        ("teacher", run.teacher),
+        ("baseline", load_model(str(run.folder / "baseline"), CPU)),
+    ):
+        expected = distance_to_teacher(model, mean, examples)["kl_to_teacher"]
+        assert expected > 0
+        assert found[name] == pytest.approx(expected)
 
 
 def test_what_is_measured_already_is_not_measured_again(run, monkeypatch):

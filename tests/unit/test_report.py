@@ -189,6 +189,33 @@ def test_a_gap_is_told_with_its_interval_where_there_is_one(report):
     ]
 
 
+def test_a_smaller_teacher_is_the_floor_and_the_student_alone_the_ceiling(report):
+    report["settings"]["weak_to_strong"] = True
+    lines = gap_lines(report)
+    assert lines[:3] == [
+        "performance gap recovered (weak to strong, same inputs, test_a): 25%, 95% interval 10% to 40%",
+        "performance gap recovered (weak to strong, with D', test_a): 50%",
+        "performance gap recovered (weak to strong, with D', test_b): none, the strong student alone is no better "
+        "than the weak teacher",
+    ]
+    assert "(weak to strong - weak teacher) / (strong student alone - weak teacher)" in lines[3]
+    names = ["weak teacher", "strong student alone", "weak to strong, same inputs", "weak to strong, with D'"]
+    assert [row[0] for row in reports.quality_table(report)[1]] == names
+    assert plateau_line(report).startswith("strong student alone: ")
+
+
+def test_of_several_teachers_the_page_says_which_one_is_shown(report):
+    report["settings"]["teacher"] = ["one", "two"]
+    assert reports.quality_table(report)[1][0][0] == "first of 2 teachers"
+    assert gap_lines(report)[2].endswith("none, the first of 2 teachers is no better than the student alone")
+    for told in (text_table(report), " ".join(Page(html_page(report)).found["p"])):
+        assert "the mean of the distributions of 2 teachers is learnt" in told
+    for one in ("one", ["one"]):
+        report["settings"]["teacher"] = one
+        assert "teachers" not in text_table(report)
+        assert reports.quality_table(report)[1][0][0] == "teacher"
+
+
 def test_nothing_has_no_sign(report):
     gap = report["gap_closed_by"]["distilled"]["test_a"]
     gap["value"], gap["interval"] = -0.001, [-0.004, 0.0]
