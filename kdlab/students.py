@@ -1,19 +1,26 @@
-"""Models from a configuration: teachers and students of the Marian kind, transformers' own."""
+"""Models from a configuration, transformers' own: Marian with an encoder, Llama without."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerBase
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        MarianConfig,
+        MarianMTModel,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+    )
 
-# Sinusoidal positions cost no parameters, so there is no reason to be short.
+# Sinusoidal and rotary positions cost no parameters, so there is no reason to be short.
 MAX_POSITIONS = 512
 
 
@@ -47,14 +54,16 @@ class Architecture:
             raise ValueError(f"dropout: got {self.dropout}, expected 0 to 1 (excluded)")
 
 
-def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, seed: int) -> MarianMTModel:
-    """A fresh MarianMTModel with one embedding for source, target and output.
+def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A fresh MarianMTModel with one embedding for source, target and output; without an encoder a LlamaForCausalLM.
 
-    The weights depend on `seed` alone; torch's global random state is left as it was.
+    The weights depend on `seed` alone; torch's global random state is left as it was. It is Llama because its rotary
+    positions have no weights: a learned table of 512, as in GPT-2 and OPT, would be a sixth of the phrasebook's
+    student.
 
     Args:
-        architecture: the size.
-        tokenizer: gives the vocabulary, pad (which is also the decoder's start token, as in Marian) and eos.
+        architecture: the size; with 0 encoder layers the model is decoder-only.
+        tokenizer: gives the vocabulary, pad (which is also Marian's start token) and eos.
         seed: of the initial weights.
 
     >>> from kdlab.text.tokenizers import train_tokenizer
@@ -62,13 +71,20 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, se
     >>> model = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0)
     >>> model.lm_head.weight is model.model.shared.weight, len(tokenizer), model.lm_head.weight.shape
     (True, 259, torch.Size([259, 8]))
+    >>> model = new_model(Architecture(8, 0, 1, 8), tokenizer, seed=0)
+    >>> model.lm_head.weight is model.model.embed_tokens.weight, model.config.is_encoder_decoder
+    (True, False)
     """
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    make = _new_marian if architecture.encoder_layers else _new_llama
+    with seeded(seed):
+        return make(architecture, len(tokenizer), pad, eos)
+
+
+def _new_marian(architecture: Architecture, vocabulary: int, pad: int, eos: int) -> MarianMTModel:
     from transformers import GenerationConfig, MarianMTModel
 
-    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-    config = marian_config(architecture, len(tokenizer), pad, eos)
-    with seeded(seed):
-        model = MarianMTModel(config)
+    model = MarianMTModel(marian_config(architecture, vocabulary, pad, eos))
     # The start token is an input only: no translation holds it.
     model.generation_config = GenerationConfig(
         pad_token_id=pad, eos_token_id=eos, decoder_start_token_id=pad, suppress_tokens=[pad], max_length=128
@@ -76,8 +92,36 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, se
     return model
 
 
+def _new_llama(architecture: Architecture, vocabulary: int, pad: int, eos: int) -> LlamaForCausalLM:
+    from transformers import GenerationConfig, LlamaForCausalLM
+
+    model = LlamaForCausalLM(llama_config(architecture, vocabulary, pad, eos))
+    # Here the length is that of prompt and completion.
+    model.generation_config = GenerationConfig(pad_token_id=pad, eos_token_id=eos, max_length=MAX_POSITIONS)
+    return model
+
+
+def decoder_only(architecture: Architecture) -> Architecture:
+    """The decoder-only size of as many layers and, to rounding, as many weights as an encoder-decoder one.
+
+    Each of `decoder_layers` loses a cross-attention of 4 d_model^2 weights. They go to the feed-forward layers: these
+    have three matrices in Llama (SwiGLU, Shazeer 2020, arXiv:2002.05202), where Marian has two. What is left of a
+    difference are biases, which Llama does not have. A size without an encoder stays as it is.
+
+    >>> decoder_only(Architecture(d_model=48, encoder_layers=1, decoder_layers=1, ffn=192))
+    Architecture(d_model=48, encoder_layers=0, decoder_layers=2, ffn=160, heads=4, dropout=0.1)
+    """
+    if architecture.encoder_layers == 0:
+        return architecture
+    layers = architecture.encoder_layers + architecture.decoder_layers
+    weights = 2 * layers * architecture.ffn + 4 * architecture.d_model * architecture.decoder_layers
+    return replace(
+        architecture, encoder_layers=0, decoder_layers=layers, ffn=max(1, round(weights / (3 * layers)))
+    )
+
+
 def marian_config(architecture: Architecture, vocabulary: int, pad: int = 0, eos: int = 1) -> MarianConfig:
-    """The configuration of `new_model`.
+    """The configuration of an encoder-decoder `new_model`.
 
     Args:
         architecture: the size; at least one layer in the encoder.
@@ -110,6 +154,44 @@ def marian_config(architecture: Architecture, vocabulary: int, pad: int = 0, eos
         decoder_start_token_id=pad,
         forced_eos_token_id=None,
         share_encoder_decoder_embeddings=True,
+        tie_word_embeddings=True,
+    )
+
+
+def llama_config(architecture: Architecture, vocabulary: int, pad: int = 0, eos: int = 1) -> LlamaConfig:
+    """The configuration of a decoder-only `new_model`.
+
+    Args:
+        architecture: the size, with no layer in the encoder and an even number of dimensions to a head, which rotary
+            positions turn in pairs. Its dropout is that of the attention, the one place where Llama has any.
+        vocabulary: number of tokens.
+        pad, eos: their ids; of no account for a model that is only counted.
+
+    >>> llama_config(Architecture(32, 0, 2, 64), 100).num_hidden_layers
+    2
+    """
+    from transformers import LlamaConfig
+
+    if architecture.encoder_layers > 0:
+        raise ValueError(
+            f"encoder_layers: got {architecture.encoder_layers}, expected 0 in a decoder-only model"
+        )
+    if architecture.d_model // architecture.heads % 2:
+        raise ValueError(
+            f"d_model: got {architecture.d_model} with heads={architecture.heads}, expected an even number of "
+            "dimensions to a head for rotary positions"
+        )
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=architecture.d_model,
+        intermediate_size=architecture.ffn,
+        num_hidden_layers=architecture.decoder_layers,
+        num_attention_heads=architecture.heads,
+        attention_dropout=architecture.dropout,
+        max_position_embeddings=MAX_POSITIONS,
+        pad_token_id=pad,
+        bos_token_id=None,
+        eos_token_id=eos,
         tie_word_embeddings=True,
     )
 
