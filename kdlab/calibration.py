@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdlab.distributions import log_probabilities
 from kdlab.evaluation import evaluation_batches, model_logits
+from kdlab.model_io import target_labels
 from kdlab.text.batches import Example
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def calibration(model: PreTrainedModel, examples: Sequence[Example], bins: int =
     """How well the confidence in the next token agrees with how often it is the reference's.
 
     Args:
-        model: encoder-decoder, put into eval mode. Its confidence after a reference prefix is the probability of its
-            most probable token.
+        model: encoder-decoder or decoder-only, put into eval mode. Its confidence after a reference prefix is the
+            probability of its most probable token.
         examples: sources and references; eos counts as a token.
         bins: of equal width.
 
@@ -49,10 +50,11 @@ def calibration(model: PreTrainedModel, examples: Sequence[Example], bins: int =
     model.eval()
     confidence, correct = [], []
     for batch in evaluation_batches(model, examples):
-        counted = batch["labels"] != -100
+        labels = target_labels(batch)
+        counted = labels != -100
         highest, token = log_probabilities(model_logits(model, batch)[counted]).max(-1)
         confidence.append(highest.exp().cpu())
-        correct.append((token == batch["labels"][counted]).cpu())
+        correct.append((token == labels[counted]).cpu())
     sure = torch.cat(confidence)
     if sure.isnan().any():
         return {"error": math.nan, "bins": []}

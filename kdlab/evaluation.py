@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from kdlab.distributions import at_least_float32, sequence_log_probability
 from kdlab.divergences import make_divergence
-from kdlab.text.batches import Example, by_length, collate, example_lengths
+from kdlab.model_io import target_labels, target_logits
+from kdlab.text.batches import Example, by_length
+from kdlab.text.causal import collate_for, lengths_for
 from kdlab.token_divergence import token_divergence
 
 if TYPE_CHECKING:
@@ -162,7 +164,7 @@ def distance_to_teacher(
     forward_kl = make_divergence("forward_kl")
     divergence, agreed, tokens = 0.0, 0, 0
     for batch in evaluation_batches(student, examples):
-        counted = batch["labels"] != -100
+        counted = target_labels(batch) != -100
         logits = model_logits(student, batch)[counted]
         target = teacher(batch)
         if not isinstance(target, torch.Tensor):
@@ -178,7 +180,7 @@ def distance_to_teacher(
 
 @torch.no_grad()
 def sequence_scores(model: PreTrainedModel, examples: Sequence[Example]) -> list[float]:
-    """log Pr(target | source) of each example under an encoder-decoder model, in nats.
+    """log Pr(target | source) of each example, in nats. To a decoder-only model the source is the prompt.
 
     >>> from transformers import MarianMTModel
     >>> from kdlab.students import Architecture, marian_config
@@ -189,9 +191,11 @@ def sequence_scores(model: PreTrainedModel, examples: Sequence[Example]) -> list
     [2.0, 3.0]
     """
     scores = [0.0] * len(examples)
-    for indices, batch in zip(_order(examples), evaluation_batches(model, examples), strict=True):
-        logits = model_logits(model, batch)
-        values = sequence_log_probability(logits, batch["labels"], alignment="encoder_decoder")
+    for indices, batch in zip(_order(model, examples), evaluation_batches(model, examples), strict=True):
+        # Rows and labels are paired already, as an encoder-decoder model's are.
+        values = sequence_log_probability(
+            model_logits(model, batch), target_labels(batch), alignment="encoder_decoder"
+        )
         for index, value in zip(indices, values.tolist(), strict=True):
             scores[index] = value
     return scores
@@ -212,7 +216,7 @@ def bytes_on_disk(folder: Path) -> int:
 
 
 def evaluation_batches(model: PreTrainedModel, examples: Sequence[Example]) -> list[dict[str, torch.Tensor]]:
-    """All examples once, long ones first, on the model's device.
+    """All examples once, long ones first, as the model reads them and on its device.
 
     >>> from transformers import MarianMTModel
     >>> from kdlab.students import Architecture, marian_config
@@ -226,18 +230,14 @@ def evaluation_batches(model: PreTrainedModel, examples: Sequence[Example]) -> l
     return [
         {
             name: tensor.to(device)
-            for name, tensor in collate(
-                [examples[index] for index in indices],
-                pad_token_id=model.config.pad_token_id,
-                decoder_start_token_id=model.config.decoder_start_token_id,
-            ).items()
+            for name, tensor in collate_for(model.config, [examples[index] for index in indices]).items()
         }
-        for indices in _order(examples)
+        for indices in _order(model, examples)
     ]
 
 
 def model_logits(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """[batch, target length, vocabulary] in float32.
+    """[batch, targets, vocabulary] in float32, beside `kdlab.model_io.target_labels(batch)`.
 
     >>> from transformers import MarianMTModel
     >>> from kdlab.students import Architecture, marian_config
@@ -246,12 +246,11 @@ def model_logits(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torc
     >>> model_logits(model, batch).shape, model_logits(model, batch).dtype
     (torch.Size([1, 3, 20]), torch.float32)
     """
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids")}
-    return at_least_float32(model(**inputs).logits)
+    return at_least_float32(target_logits(model, batch))
 
 
-def _order(examples: Sequence[Example]) -> list[list[int]]:
-    return by_length(example_lengths(examples), EVALUATION_TOKENS)
+def _order(model: PreTrainedModel, examples: Sequence[Example]) -> list[list[int]]:
+    return by_length(lengths_for(model.config, examples), EVALUATION_TOKENS)
 
 
 def _share(distilled: float, alone: float, teacher: float) -> float | None:

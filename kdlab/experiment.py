@@ -29,10 +29,11 @@ from kdlab.evaluation import (
 from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
 from kdlab.filters import filters_called
 from kdlab.generation import translate
+from kdlab.loading import load_model
 from kdlab.profiles import Profile, choose_profile
 from kdlab.projection import projected_student
 from kdlab.sequences import PseudoTargets, pseudo_targets
-from kdlab.settings import Settings, on_policy
+from kdlab.settings import Settings, on_policy, with_architecture
 from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.speed import generation_speed, translation_latency
 from kdlab.student_init import build, copied_student, fresh_student
@@ -76,9 +77,9 @@ class Experiment:
     """
 
     def __init__(self, settings: Settings, folder: Path):
-        self.settings, self.folder = settings, folder
+        self.settings, self.folder = with_architecture(settings), folder
         self.profile_name, self.profile = choose_profile(settings.profile, settings.data)
-        self.profile = settings.applied_to(self.profile)
+        self.profile = self.settings.applied_to(self.profile)
         self.level = self.profile.level
         self.filters = filters_called(self.profile.filters)
         self.on_policy = on_policy(self.profile)
@@ -460,26 +461,3 @@ def encode_pairs(tokenizer: PreTrainedTokenizerBase, text: ParallelText) -> list
     sources = encode_sources(tokenizer, text.sources, MAX_LENGTH)
     targets = encode_targets(tokenizer, text.targets, MAX_LENGTH)
     return [Example(source, target) for source, target in zip(sources, targets, strict=True)]
-
-
-def load_model(name: str, device: torch.device) -> PreTrainedModel:
-    """An encoder-decoder model from a folder or the hub, in eval mode.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     tokenizer = train_tokenizer(["a b"], 300)
-    ...     _ = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).save_pretrained(folder)
-    ...     model = load_model(folder, torch.device("cpu"))
-    >>> type(model).__name__, model.training
-    ('MarianMTModel', False)
-    """
-    from transformers import AutoModelForSeq2SeqLM
-
-    try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"model: nothing could be loaded from {name!r}, expected a folder written by save_pretrained or a "
-            f"name on the hub of an encoder-decoder model. transformers says: {error}"
-        ) from error
-    return model.to(device).eval()  # type: ignore[no-any-return]

@@ -103,13 +103,13 @@ def check_kind(model: Any, tokenizer: Any) -> MarianMTModel:
 
     >>> check_kind(torch.nn.Linear(1, 1), tokenizer=None)
     Traceback (most recent call last):
-    ValueError: model: got a Linear, expected a MarianMTModel, such as new_model makes
+    ValueError: model: got a Linear, expected a MarianMTModel, such as new_model makes with an encoder
     """
     from transformers import MarianMTModel
 
     if not isinstance(model, MarianMTModel):
         raise ValueError(
-            f"model: got a {type(model).__name__}, expected a MarianMTModel, such as new_model makes"
+            f"model: got a {type(model).__name__}, expected a MarianMTModel, such as new_model makes with an encoder"
         )
     config, generation = model.config, model.generation_config
     pad = config.pad_token_id

@@ -17,7 +17,8 @@ class Recipe:
 
     Attributes:
         updates: optimizer steps.
-        tokens_per_batch: padded tokens in a batch.
+        tokens_per_batch: padded tokens in a batch: sentences times the longer of the longest source and target, or
+            times the longest prompt with its target in a decoder-only model, which so sees fewer sentences.
         learning_rate: peak, after a linear warm-up over `warmup` updates; a cosine leads back to 0.
         label_smoothing: where cross-entropy on the references is trained.
         evaluations: how often the validation loss is taken, and a checkpoint kept.

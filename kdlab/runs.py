@@ -11,9 +11,10 @@ import torch
 from kdlab.diagnostic_case import MATTERS, Case, Finding
 from kdlab.diagnostics import CAUSES, Diagnosis, examine
 from kdlab.evaluation import evaluation_batches
-from kdlab.experiment import encode_pairs, load_model
+from kdlab.experiment import encode_pairs
 from kdlab.files import cache_folder, fingerprint, read_json
 from kdlab.generation import Search, search_batch
+from kdlab.loading import load_model
 from kdlab.losses import DistillationLoss
 from kdlab.profiles import PhrasebookSizes
 from kdlab.settings import Settings
@@ -102,6 +103,10 @@ def check_curve(curve: Sequence[Sequence[float]]) -> Finding:
 def _case(folder: Path, report: Mapping[str, Any]) -> Case:
     """The student, its teacher, and what it was trained on, as far as it was validated."""
     profile = report["profile"]
+    if report["settings"].get("architecture") == "decoder-only":
+        raise ValueError(
+            "the run's models are decoder-only, and the checks read encoder-decoder batches alone"
+        )
     # The student alone learns from references, by cross-entropy.
     alone = folder.name == "baseline"
     level = "word" if alone else report["settings"]["level"]

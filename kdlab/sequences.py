@@ -92,8 +92,8 @@ def pseudo_targets(
     """Let the teacher translate every source, going on where an earlier call was stopped, and choose targets.
 
     Args:
-        teacher: encoder-decoder model, on its device.
-        sources: token ids that end in eos.
+        teacher: an encoder-decoder or decoder-only model, on its device.
+        sources: token ids that end in eos; to a decoder-only teacher they are prompts.
         search: beam, greedy or sampling, and how many candidates a source.
         file: where all candidates are kept, one JSON line for each batch after a header that names the search and
             the sources. It belongs to this teacher (weights and generation_config): the caller names it so. A last

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
+from kdlab.loading import Kind, kind_of
 from kdlab.losses import DistillationLoss
 from kdlab.on_policy import OnPolicy
 from kdlab.profiles import Profile
 from kdlab.sequences import Targets
+from kdlab.students import decoder_only
 from kdlab.weak_to_strong import ConfidenceLoss
 
 # What the user may choose in the place of the profile's own.
@@ -36,6 +39,7 @@ class Settings:
     profile: str = "auto"
     seed: int = 0
     teacher: tuple[str, ...] | None = None
+    architecture: Kind | None = None
     level: str | None = None
     pairs: int | None = None
     updates: int | None = None
@@ -61,11 +65,19 @@ class Settings:
             object.__setattr__(self, "teacher", names)
 
     def applied_to(self, profile: Profile) -> Profile:
-        """The profile with all that the user names in the place of its own."""
+        """The profile with all that the user names in the place of its own, and sizes of the architecture named."""
         if self.weak_to_strong:
             profile = with_smaller_teacher(profile)
         own = {name: getattr(self, name) for name in FROM_PROFILE}
         profile = replace(profile, **{name: value for name, value in own.items() if value is not None})
+        if self.architecture not in (None, *get_args(Kind)):
+            raise ValueError(
+                f"architecture: got {self.architecture!r}, expected one of {', '.join(get_args(Kind))}"
+            )
+        if self.architecture == "decoder-only":
+            profile = replace(
+                profile, teacher=decoder_only(profile.teacher), student=decoder_only(profile.student)
+            )
         if self.updates is not None:
             profile = replace(profile, student_recipe=replace(profile.student_recipe, updates=self.updates))
         if self.candidates is not None:
@@ -157,6 +169,26 @@ def _check_weak_to_strong(profile: Profile) -> None:
         raise ValueError(
             "targets: got 'nearest' with weak_to_strong, expected 'best' or 'all': no reference helps to choose"
         )
+
+
+def with_architecture(settings: Settings) -> Settings:
+    """The settings with their `architecture` said: that of the teacher which the user names, else encoder-decoder.
+
+    Raises:
+        ValueError: an architecture that is not the teacher's; a teacher that is not there.
+
+    >>> with_architecture(Settings()).architecture
+    'encoder-decoder'
+    """
+    chosen = settings.architecture
+    if settings.teacher is None:
+        return replace(settings, architecture=chosen or "encoder-decoder")
+    for name in settings.teacher:
+        own = kind_of(name.removeprefix("hub:"))
+        if chosen not in (None, own):
+            raise ValueError(f"architecture: got {chosen!r}, expected {own!r}, which the teacher {name!r} is")
+        chosen = own
+    return replace(settings, architecture=chosen)
 
 
 def on_policy(profile: Profile) -> OnPolicy | None:

@@ -71,7 +71,7 @@ def mode_coverage(
     """Whether the student knows all translations that are right, and how much it spends on others. Exact.
 
     Args:
-        student: encoder-decoder, put into eval mode.
+        student: encoder-decoder or decoder-only, put into eval mode.
         truth: gives every right translation y of a source x and its probability Pr(y | x).
         sources: sentences of the phrasebook.
         at_least: a translation is covered if P_theta^s(y | x) >= at_least * Pr(y | x).

@@ -30,6 +30,7 @@ ready for from_pretrained.
                                                    more of D': inputs without references
   kdlab distill --data hub:bentrevett/multi30k     a data set from the Hugging Face hub
   kdlab distill --teacher hub:Helsinki-NLP/opus-mt-en-de --data FOLDER
+  kdlab distill --architecture decoder-only        models without an encoder: the source is a prompt
 """
 
 
@@ -57,6 +58,13 @@ def add_parser(commands: Any) -> None:
         help="a model folder or hub:NAME; default: train one, and keep it in the cache. Given more than once, "
         "for models of one vocabulary: the mean of their distributions teaches, at the levels word and both, and the "
         "first translates",
+    )
+    text(
+        "--architecture",
+        choices=["encoder-decoder", "decoder-only"],
+        help="of all models. decoder-only: GPT-2's, as many layers as encoder and decoder have together, with as many "
+        "weights in them; the source with its end token is the prompt, which is read but not learnt, and the target "
+        "goes on from there (default: the architecture of --teacher, encoder-decoder without one)",
     )
     _add_distillation(command.add_argument_group("how to distil", "What is not said is the profile's."))
     work = command.add_argument_group("the run").add_argument

@@ -43,8 +43,8 @@ def run(chosen: argparse.Namespace) -> int:
     quiet()
     import torch
 
-    from kdlab.experiment import load_model
     from kdlab.export import RECORD, check_out, export_model, is_exported, require_packages
+    from kdlab.loading import load_model
     from kdlab.text.tokenizers import load_tokenizer
 
     require_packages(chosen.to)

@@ -43,11 +43,11 @@ def run(chosen: argparse.Namespace) -> int:
     quiet()
     import torch
 
-    from kdlab.experiment import load_model
     from kdlab.export import is_exported
     from kdlab.exported import OnnxModel, load_exported
     from kdlab.generation import Runtime, Search
     from kdlab.generation import translate as translate_lines
+    from kdlab.loading import load_model
     from kdlab.text.tokenizers import load_tokenizer
 
     model: Runtime | PreTrainedModel

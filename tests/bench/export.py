@@ -23,10 +23,10 @@ from typing import Any
 import torch
 
 from kdlab.evaluation import bytes_on_disk, translation_quality
-from kdlab.experiment import load_model
 from kdlab.export import export_model
 from kdlab.exported import load_exported
 from kdlab.generation import Search, search_batch
+from kdlab.loading import load_model
 from kdlab.students import count_parameters
 from kdlab.text.phrasebook import Phrasebook
 from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, load_tokenizer

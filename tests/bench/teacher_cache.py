@@ -23,7 +23,8 @@ import kdlab
 from kdlab.allocator import keep_memory
 from kdlab.cache import TeacherCache, build_cache
 from kdlab.distributions import TopK
-from kdlab.experiment import encode_pairs, load_model, load_tokenizer, train_teacher
+from kdlab.experiment import encode_pairs, train_teacher
+from kdlab.loading import load_model
 from kdlab.profiles import PROFILES
 from kdlab.settings import Settings
 from kdlab.shards import Keep
@@ -32,6 +33,7 @@ from kdlab.task import load_task
 from kdlab.teachers import CachedTeacher, LiveTeacher
 from kdlab.text.batches import BatchSchedule, Example, by_length, collate, example_lengths
 from kdlab.text.parallel import read_corpus
+from kdlab.text.tokenizers import load_tokenizer
 
 KEEPS = {
     "k=8": Keep(8, 0.0),

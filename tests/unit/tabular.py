@@ -19,10 +19,10 @@ class Tabular(nn.Module):
     def __init__(self, vocabulary, table):
         super().__init__()
         self.vocabulary, self.table = vocabulary, table
-        self.config = SimpleNamespace(pad_token_id=0, decoder_start_token_id=0)
+        self.config = SimpleNamespace(is_encoder_decoder=True, pad_token_id=0, decoder_start_token_id=0)
         self.anywhere = nn.Parameter(torch.zeros(1))  # models are asked for the device of their parameters
 
-    def forward(self, input_ids, attention_mask, decoder_input_ids):
+    def forward(self, input_ids, attention_mask, decoder_input_ids, use_cache=False):
         rows = []
         for source, mask, starts in zip(input_ids, attention_mask, decoder_input_ids.tolist(), strict=True):
             known = self.table.get(tuple(source[mask == 1].tolist()), [])

@@ -202,7 +202,7 @@ def test_translate_searches_as_wide_as_it_is_told(monkeypatch, capsys, options, 
         return [line.upper() for line in lines]
 
     monkeypatch.setattr("kdlab.generation.translate", translate)
-    monkeypatch.setattr("kdlab.experiment.load_model", lambda name, device: f"model of {name}")
+    monkeypatch.setattr("kdlab.loading.load_model", lambda name, device: f"model of {name}")
     monkeypatch.setattr("kdlab.text.tokenizers.load_tokenizer", lambda name: f"tokenizer of {name}")
     assert main(["translate", "--model", "here", *options, "one", "two"]) == 0
     assert asked == [("model of here", "tokenizer of here", ["one", "two"], Search(num_beams=width))]

@@ -14,8 +14,9 @@ from transformers import GenerationConfig
 from kdlab import experiment
 from kdlab.calibration import calibration
 from kdlab.evaluation import distance_to_teacher, gap_closed, translation_quality
-from kdlab.experiment import Experiment, get_teacher, load_model, train_teacher
+from kdlab.experiment import Experiment, get_teacher, train_teacher
 from kdlab.generation import Search
+from kdlab.loading import load_model
 from kdlab.profiles import PROFILES, PhrasebookSizes
 from kdlab.settings import Settings
 from kdlab.students import Architecture, count_parameters, new_model

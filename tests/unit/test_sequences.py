@@ -56,7 +56,7 @@ class Toy(nn.Module):
         longest = max(map(len, found))
         return torch.tensor([[PAD, *ids, *[PAD] * (longest - len(ids))] for ids in found])
 
-    def forward(self, input_ids, attention_mask, decoder_input_ids):
+    def forward(self, input_ids, attention_mask, decoder_input_ids, use_cache=False):
         rows = [
             logits(row[: sum(mask)])
             for row, mask in zip(input_ids.tolist(), attention_mask.tolist(), strict=True)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kdlab.student_init import copied_student, fresh_student, spread
-from kdlab.students import Architecture, count_parameters, new_model
+from kdlab.students import Architecture, count_parameters, gpt2_config, marian_config, new_model
 from kdlab.text.tokenizers import train_tokenizer
 from tests.unit.kinds import DECODER_ONLY, ENCODER_DECODER, KINDS, logits, teacher_of
 
@@ -277,11 +277,12 @@ def test_sizes_that_are_none_are_refused():
         Architecture(16, -1, 1, 32)
     with pytest.raises(ValueError, match=r"^decoder_layers: got 0, expected at least 1"):
         Architecture(16, 1, 0, 32)
-    tokenizer = train_tokenizer(["the cat sat on the mat", "a dog"], 300)
     with pytest.raises(
         ValueError, match=r"^encoder_layers: got 0, expected at least 1 in an encoder-decoder"
     ):
-        new_model(Architecture(16, 0, 1, 32), tokenizer, seed=0)
+        marian_config(Architecture(16, 0, 1, 32), vocabulary=20)
+    with pytest.raises(ValueError, match=r"^encoder_layers: got 1, expected 0 in a decoder-only model"):
+        gpt2_config(Architecture(16, 1, 1, 32), vocabulary=20)
 
 
 def test_learned_positions_count_and_fixed_ones_do_not():
