@@ -77,9 +77,11 @@ class Experiment:
     """
 
     def __init__(self, settings: Settings, folder: Path):
-        self.settings, self.folder = with_architecture(settings), folder
-        self.profile_name, self.profile = choose_profile(settings.profile, settings.data)
-        self.profile = self.settings.applied_to(self.profile)
+        self.folder = folder
+        self.profile_name, profile = choose_profile(settings.profile, settings.data)
+        settings.applied_to(profile)  # refuses what cannot be, before a teacher is looked for
+        self.settings = with_architecture(settings)
+        self.profile = self.settings.applied_to(profile)
         self.level = self.profile.level
         self.filters = filters_called(self.profile.filters)
         self.on_policy = on_policy(self.profile)

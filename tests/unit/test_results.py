@@ -77,7 +77,7 @@ def test_spread_is_what_it_says() -> None:
 
 def test_the_readme_s_tables_are_those_of_the_results() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text.count("<!-- end -->") == 3
+    assert text.count("<!-- end -->") == 6
     assert readme.with_tables(text) == text
 
 
