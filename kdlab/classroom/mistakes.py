@@ -361,6 +361,13 @@ def gradient_to_probabilities(call: Call) -> Iterator[Any]:
     yield q.log() - p.log() + 1
 
 
+@mistake("this is the gradient of forward KL")
+def gradient_of_forward_kl(call: Call) -> Iterator[Any]:
+    """Where that of reverse KL is asked for."""
+    p, q = _p_and_q(call)
+    yield q - p
+
+
 @mistake("one logit moves every probability, and here it moves one alone: the entries do not add up to 0")
 def softmax_moves_one(call: Call) -> Iterator[Any]:
     """The derivative of the softmax less what its denominator gives; of forward KL, and of reverse KL."""

@@ -446,6 +446,7 @@ reverse_kl_gradient = Exercise(
         "swapped": (lambda s, t: reverse_gradient(t, s), mistakes.p_and_q_swapped),
         "probabilities": (lambda s, t: log_p(s) - log_p(t) + 1, mistakes.gradient_to_probabilities),
         "no denominator": (lambda s, t: p_of(s) * (log_p(s) - log_p(t)), mistakes.softmax_moves_one),
+        "forward": (lambda s, t: p_of(s) - p_of(t), mistakes.gradient_of_forward_kl),
         "and a 1": (lambda s, t: p_of(s) * (log_p(s) - log_p(t) + 1), mistakes.softmax_moves_one),
     },
 )
