@@ -201,13 +201,11 @@ def forward_kl(student_logits, teacher_logits):
 
 
 # %% check="forward_kl"
-example = {"student_logits": student_logits, "teacher_logits": teacher_logits}
 checks.function(
     "forward_kl",
     forward_kl,
     each_place(kdlab.forward_kl),
     fresh("student_logits", "teacher_logits"),
-    example,
     mistakes=[
         mistakes.kl_reversed,
         mistakes.cross_entropy_not_kl,
@@ -217,6 +215,14 @@ checks.function(
         mistakes.softmax_over_wrong_axis,
         mistakes.sign_flipped,
     ],
+    unit="nats",
+    forbid=FORBIDDEN,
+)
+checks.function(
+    "forward_kl of our sentence, with impossible words",
+    forward_kl,
+    each_place(kdlab.forward_kl),
+    {"student_logits": student_logits, "teacher_logits": teacher_logits},
     unit="nats",
     forbid=FORBIDDEN,
 )
@@ -972,28 +978,46 @@ def general_loss(divergence, teacher, student, x, simplify):
 
 
 # %% check="general_loss"
-drawn = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1))
-t_full, t_short, s_full, s_short = drawn
-weight = torch.ones(1, requires_grad=True)  # a parameter of the teacher's
-kl = partial(kdlab.forward_kl, reduction="sum")
-checks.equal(
+from kdlab.classroom.recognition import Mistake
+
+
+def chi_square(student_logits, teacher_logits):  # one more divergence: any will do
+    p_s, p_t = student_logits.softmax(-1), teacher_logits.softmax(-1)
+    return ((p_t - p_s).square() / p_s).sum(-1)
+
+
+def asked(student_logits, teacher_logits):  # of the full context, 0, and of the simplified one, 1
+    return general_loss(
+        chi_square,
+        lambda c, z: teacher_logits[c] * 1.0,
+        lambda c, z: student_logits[c] * 1.0,
+        (0, "Where is the hotel?"),
+        {0: 1}.get,
+    )
+
+
+def instead(sentence, student, teacher, divergence=chi_square):
+    return Mistake(
+        sentence,
+        lambda call: [divergence(call["student_logits"][student], call["teacher_logits"][teacher]).sum()],
+    )
+
+
+checks.function(
     "general_loss",
-    lambda: general_loss(
-        each_place(kdlab.forward_kl),
-        lambda c, z: {"full": t_full, "short": t_short}[c] * weight,
-        lambda c, z: {"full": s_full, "short": s_short}[c],
-        ("full", "Where is the hotel?"),
-        {"full": "short"}.get,
-    ),
-    kl(s_short, t_full),
-    mistakes={
-        "the student read the full context c": kl(s_full, t_full),
-        "the teacher read the simplified context": kl(s_short, t_short),
-        "each read the other's context": kl(s_full, t_short),
-        "the student's logits come first": kl(t_full, s_short),
-        "the mean over the places, not their sum": kl(s_short, t_full) / 3,
-    },
+    asked,
+    lambda student_logits, teacher_logits: chi_square(student_logits[1], teacher_logits[0]).sum(),
+    fresh("student_logits", "teacher_logits"),
+    mistakes=[
+        instead("the student read the full context c", 0, 0),
+        instead("the teacher read the simplified context", 1, 1),
+        instead("each read the other's context", 0, 1),
+        instead("the divergence takes the student's logits first", 1, 0, lambda s, t: chi_square(t, s)),
+        instead("the mean over the places, not their sum", 1, 0, lambda s, t: chi_square(s, t) / 3),
+        instead("another divergence was given", 1, 0, each_place(kdlab.forward_kl)),
+    ],
     unit="nats a sentence",
+    gradient_to=["student_logits"],
 )
 
 # %% test="general_loss" points=3
@@ -1016,7 +1040,9 @@ for seed in (101, 102, 103):
         return drawn[c] * (1 + z) + theta
 
     for member in (kdlab.forward_kl, kdlab.total_variation, kdlab.reverse_kl):
-        found = general_loss(each_place(member), hidden_teacher, hidden_student, (1, seed % 3), lambda c: c + 2)
+        found = general_loss(
+            each_place(member), hidden_teacher, hidden_student, (1, seed % 3), lambda c: c + 2
+        )
         wanted = member(drawn[3] * (1 + seed % 3) + theta, drawn[1] * (1 + seed % 3), reduction="sum")
         assert found.shape == () and torch.allclose(found, wanted, rtol=1e-4), "another loss is right"
         got, expected = (torch.autograd.grad(loss, theta)[0] for loss in (found, wanted))

@@ -409,6 +409,7 @@ variation = Exercise(
     },
 )
 
+
 def reverse_gradient(s: Tensor, t: Tensor) -> Tensor:
     p, q = p_of(t), p_of(s)
     return q * (q.log() - p.log() - kl(q, p).unsqueeze(-1))
