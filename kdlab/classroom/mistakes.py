@@ -216,6 +216,13 @@ def cross_entropy_not_kl(call: Call) -> Iterator[Any]:
     yield call.right() + log_vocabulary - call.right(student_logits=uniform)
 
 
+@mistake("this is cross-entropy, not KL: the student's entropy is still in it")
+def cross_entropy_from_student(call: Call) -> Iterator[Any]:
+    """Reverse KL's own: CE(q, p) = H(q) + KL(q || p)."""
+    _, q = _p_and_q(call)
+    yield call.right() - torch.xlogy(q, q).sum(-1)
+
+
 @mistake("this is cross-entropy alone: the teacher's entropy is not there")
 def entropy_forgotten(call: Call) -> Iterator[Any]:
     """Where CE = H + KL is asked for, KL alone: the right answer minus what it is for a student like the teacher."""
@@ -344,6 +351,30 @@ def _tokens(values: Tensor) -> Iterator[Tensor]:
 
 
 # --- closed forms of gradients
+
+
+@mistake("this is the gradient with respect to the student's probabilities: its logits are asked for")
+def gradient_to_probabilities(call: Call) -> Iterator[Any]:
+    """Of forward KL, and of reverse KL."""
+    p, q = _p_and_q(call)
+    yield -p / q
+    yield q.log() - p.log() + 1
+
+
+@mistake("this is the gradient of forward KL")
+def gradient_of_forward_kl(call: Call) -> Iterator[Any]:
+    """Where that of reverse KL is asked for."""
+    p, q = _p_and_q(call)
+    yield q - p
+
+
+@mistake("one logit moves every probability, and here it moves one alone: the entries do not add up to 0")
+def softmax_moves_one(call: Call) -> Iterator[Any]:
+    """The derivative of the softmax less what its denominator gives; of forward KL, and of reverse KL."""
+    p, q = _p_and_q(call)
+    yield -p
+    yield from (-p * (1 - q), q * (1 - q) * (q.log() - p.log() + 1))
+    yield from (q * (q.log() - p.log()), q * (q.log() - p.log() + 1))
 
 
 @mistake("1/T is missing")

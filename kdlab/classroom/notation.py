@@ -46,6 +46,7 @@ SYMBOLS = {
     r"Y": "output, drawn at random",
     r"T": "temperature",
     r"V": "the vocabulary",
+    r"m": "the mixture of teacher and student in the generalised JSD",
     r"\lambda": "weight of the loss of distillation",
     r"\alpha": "parameter of the alpha divergence and of the skewed KLs",
     r"\beta": "weight in the generalised JSD",

@@ -322,6 +322,10 @@ reverse = Exercise(
     },
     wrongs={
         "reversed": (lambda s, t: kl(p_of(t), p_of(s)), mistakes.kl_reversed),
+        "cross-entropy": (
+            lambda s, t: cross_entropy_of(p_of(s), p_of(t)),
+            mistakes.cross_entropy_from_student,
+        ),
         "sign": (lambda s, t: -kl(p_of(s), p_of(t)), mistakes.sign_flipped),
         "base 2": (lambda s, t: kl(p_of(s), p_of(t)) / math.log(2), mistakes.log_base_2),
         "twice": (lambda s, t: kl(p_of(p_of(s)), p_of(p_of(t))), mistakes.softmax_twice),
@@ -402,6 +406,49 @@ variation = Exercise(
             mistakes.no_absolute_value,
         ),
         "mean": (lambda s, t: (p_of(s) - p_of(t)).abs().mean(-1) / 2, mistakes.mean_not_sum),
+    },
+)
+
+
+def reverse_gradient(s: Tensor, t: Tensor) -> Tensor:
+    p, q = p_of(t), p_of(s)
+    return q * (q.log() - p.log() - kl(q, p).unsqueeze(-1))
+
+
+# The checks of notebook 03 compare with autograd; here the closed form stands for it.
+forward_kl_gradient = Exercise(
+    "d forward KL",
+    lambda student_logits, teacher_logits: p_of(student_logits) - p_of(teacher_logits),
+    pair,
+    rights={
+        "formula": lambda s, t: p_of(s) - p_of(t),
+        "by logs": lambda s, t: log_p(s).exp() - log_p(t).exp(),
+    },
+    wrongs={
+        "sign": (lambda s, t: p_of(t) - p_of(s), mistakes.sign_flipped),
+        "probabilities": (lambda s, t: -p_of(t) / p_of(s), mistakes.gradient_to_probabilities),
+        "no denominator": (lambda s, t: -p_of(t), mistakes.softmax_moves_one),
+        "diagonal": (lambda s, t: -p_of(t) * (1 - p_of(s)), mistakes.softmax_moves_one),
+    },
+)
+reverse_kl_gradient = Exercise(
+    "d reverse KL",
+    lambda student_logits, teacher_logits: reverse_gradient(student_logits, teacher_logits),
+    pair,
+    rights={
+        "formula": reverse_gradient,
+        "jacobian": lambda s, t: (
+            p_of(s) * (log_p(s) - log_p(t))
+            - p_of(s) * (p_of(s) * (log_p(s) - log_p(t))).sum(-1, keepdim=True)
+        ),
+    },
+    wrongs={
+        "sign": (lambda s, t: -reverse_gradient(s, t), mistakes.sign_flipped),
+        "swapped": (lambda s, t: reverse_gradient(t, s), mistakes.p_and_q_swapped),
+        "probabilities": (lambda s, t: log_p(s) - log_p(t) + 1, mistakes.gradient_to_probabilities),
+        "no denominator": (lambda s, t: p_of(s) * (log_p(s) - log_p(t)), mistakes.softmax_moves_one),
+        "forward": (lambda s, t: p_of(s) - p_of(t), mistakes.gradient_of_forward_kl),
+        "and a 1": (lambda s, t: p_of(s) * (log_p(s) - log_p(t) + 1), mistakes.softmax_moves_one),
     },
 )
 
@@ -594,6 +641,8 @@ EXERCISES = [
     reverse,
     generalised_jsd,
     variation,
+    forward_kl_gradient,
+    reverse_kl_gradient,
     temperature_squared,
     masked_mean,
     mixed,
