@@ -102,18 +102,23 @@ student_logits = p_s.log()
 from kdlab import plots
 
 place = 3
-shown = {"teacher": p_t[place].tolist(), "student": p_s[place].tolist()}
-plots.distributions(words, shown, at_most=3)
+shown = {"student": p_s[place].tolist(), "teacher": p_t[place].tolist()}
+plots.distributions(words, shown, at_most=2)
 
 # %% [markdown]
 # This is the fourth place, after *Wissen Sie, ob*. The teacher says *Sie*. The student still thinks of *du*.
 
+# %% [markdown]
+# ## Quiz
+#
+# Training makes the loss small. Which part of the loss may it change?
+#
+# - **A** $\Pr^t$, until both agree
+# - **B** $x$, by leaving difficult inputs out
+# - **C** $\theta$, the student's parameters
+# - **D** both distributions, each half of the way
+
 # %% quiz="arguments" points=1
-# Training makes the loss small. Which part of Loss(Pr^t, Pr_theta^s, x) may it change?
-#   A  Pr^t, until both agree
-#   B  x, by leaving difficult inputs out
-#   C  theta, the student's parameters
-#   D  both distributions, each half of the way
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "C"
@@ -170,7 +175,7 @@ def each_place(divergence, **options):
 # that, *by the teacher's probabilities*.
 #
 # > `forward_kl(student_logits, teacher_logits)` takes two tensors `[..., V]` and returns `[...]`, nats. A teacher's
-# > logit may be `-inf`: that word has $p_t(v) = 0$ and adds exactly 0.
+# > logit may be `-inf`: that word has $p_t(v) = 0$ and adds exactly 0. Logits may also be as large as 200.
 #
 # <details><summary>A hint</summary>
 #
@@ -203,6 +208,7 @@ checks.function(
     forward_kl,
     each_place(kdlab.forward_kl),
     fresh("student_logits", "teacher_logits"),
+    fresh("student_logits", "teacher_logits", scale=60.0),
     mistakes=[
         mistakes.kl_reversed,
         mistakes.cross_entropy_not_kl,
@@ -277,7 +283,8 @@ plots.divergence_along_target(target, {"forward KL": forward.tolist()})
 # both. None goes to the teacher: it is frozen.
 #
 # > `reverse_kl(student_logits, teacher_logits)`: `[..., V]`, `[..., V]` to `[...]`, nats. The gradient reaches
-# > `student_logits` and never `teacher_logits`.
+# > `student_logits` and never `teacher_logits`. Where the teacher's logit is `-inf`, and the student's is not, the
+# > answer is `inf`.
 #
 # <details><summary>A hint</summary>
 #
@@ -312,6 +319,13 @@ checks.function(
     ],
     unit="nats",
     gradient_to=["student_logits"],
+    forbid=FORBIDDEN,
+)
+checks.function(
+    "reverse_kl of our sentence, with impossible words",
+    reverse_kl,
+    each_place(kdlab.reverse_kl),
+    {"student_logits": student_logits, "teacher_logits": teacher_logits},
     forbid=FORBIDDEN,
 )
 
@@ -833,14 +847,21 @@ fitted = {
 
 # %%
 kinds = ["formal", "informal", "mixed"]
-plot = plots.distributions(kinds, fitted)
-plot.alt_text = plot.alt_text.replace("Probability of the next word", "Probability of the student's sentence")
-plot
+
+
+def plot_sentences(probabilities):
+    plot = plots.distributions(kinds, probabilities)
+    plot.alt_text = plot.alt_text.replace("the next word", "each kind of sentence")
+    return plot
+
+
+plot_sentences(fitted)
 
 # %% [markdown]
 # - **Forward KL** misses nothing: every word gets its 0.6 or 0.4. So most of its sentences are mixed, and wrong.
 #   It *covers the modes*.
-# - **Reverse KL** says the formal sentence and forgets the informal one. Nothing it says is wrong. It *seeks a mode*.
+# - **Reverse KL** says the formal sentence and forgets the informal one. Almost nothing it says is wrong. It
+# *seeks a mode*.
 # - **JSD** sides with reverse KL here.
 # - **Total variation** only counts how much lies in the wrong place. It does not care whether that is a missing
 #   sentence or a mixed one.
@@ -880,7 +901,7 @@ from IPython.display import display
 
 def beside_the_teacher(beta):
     shown = {"teacher": grouped(p_teacher), f"student, beta {beta}": along_beta[beta]}
-    display(plots.distributions(kinds, shown))
+    display(plot_sentences(shown))
 
 
 try:
@@ -890,13 +911,18 @@ except ImportError:
 else:
     interact(beside_the_teacher, beta=SelectionSlider(options=betas, description="beta"))
 
-# %% quiz="choice" points=1
+# %% [markdown]
+# ## Quiz
+#
 # The app shows one translation. The quick student cannot hold both sentences. A mixed sentence is worse than a
 # formal one in the wrong situation. Which divergence?
-#   A  forward KL: it is the usual one and covers everything
-#   B  reverse KL: what the student says, the teacher would say too
-#   C  total variation: it is bounded
-#   D  any: at their minimum they all agree
+#
+# - **A** forward KL: it is the usual one and covers everything
+# - **B** reverse KL: what the student says, the teacher would say too
+# - **C** total variation: it is bounded
+# - **D** any: at their minimum they all agree
+
+# %% quiz="choice" points=1
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "B"
@@ -1015,7 +1041,6 @@ checks.function(
         instead("the mean over the places, not their sum", 1, 0, lambda s, t: chi_square(s, t) / 3),
         instead("another divergence was given", 1, 0, each_place(kdlab.forward_kl)),
     ],
-    unit="nats a sentence",
     gradient_to=["student_logits"],
 )
 
@@ -1056,12 +1081,17 @@ for member in (kdlab.forward_kl, kdlab.total_variation, kdlab.reverse_kl):
 # %% [markdown]
 # That is the whole method: ask both, compare, move $\theta$. All later notebooks fill in its parts.
 
-# %% quiz="components" points=1
+# %% [markdown]
+# ## Quiz
+#
 # A model-mimicry loss makes one model imitate another. What does it need for each input?
-#   A  the two distributions and a divergence between them
-#   B  a reference translation and the student's distribution
-#   C  the teacher's best translation and a reference
-#   D  two models of the same architecture
+#
+# - **A** the two distributions and a divergence between them
+# - **B** a reference translation and the student's distribution
+# - **C** the teacher's best translation and a reference
+# - **D** two models of the same architecture
+
+# %% quiz="components" points=1
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "A"
