@@ -49,7 +49,7 @@ translations
 
 # %% [markdown]
 # The first is formal, the second is among friends. Both are right. The phrasebook knows the exact probability of
-# each, so it is our teacher here: `PhrasebookTeacher`, one that makes no error.
+# each, so it is our teacher here, one that makes no error. In kdlab it is called `PhrasebookTeacher`.
 
 # %% [markdown]
 # ## First argument: $\Pr^t(\cdot|\cdot)$
