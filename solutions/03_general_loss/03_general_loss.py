@@ -49,7 +49,7 @@ translations
 
 # %% [markdown]
 # The first is formal, the second is among friends. Both are right. The phrasebook knows the exact probability of
-# each, so it is our teacher here: `PhrasebookTeacher`, one that makes no error.
+# each, so it is our teacher here, one that makes no error. In kdlab it is called `PhrasebookTeacher`.
 
 # %% [markdown]
 # ## First argument: $\Pr^t(\cdot|\cdot)$
@@ -91,14 +91,10 @@ print(teacher_logits[1])
 # words stand before it.
 
 # %%
-weights = torch.tensor(list(translations.values()))
-spelt = [text.split(" ") for text in translations]
-p_s = torch.stack(
-    [
-        sum(w * torch.tensor([float(text[i] == word) for word in words]) for w, text in zip(weights, spelt))
-        for i in range(len(target))
-    ]
-)
+p_s = torch.zeros(len(target), len(words))
+for text, probability in translations.items():
+    for i, word in enumerate(text.split(" ")):
+        p_s[i, words.index(word)] += probability
 p_s = 0.99 * p_s + 0.01 / len(words)  # no model is ever quite sure
 student_logits = p_s.log()
 
@@ -106,18 +102,23 @@ student_logits = p_s.log()
 from kdlab import plots
 
 place = 3
-shown = {"teacher": p_t[place].tolist(), "student": p_s[place].tolist()}
-plots.distributions(words, shown, at_most=3)
+shown = {"student": p_s[place].tolist(), "teacher": p_t[place].tolist()}
+plots.distributions(words, shown, at_most=2)
 
 # %% [markdown]
 # This is the fourth place, after *Wissen Sie, ob*. The teacher says *Sie*. The student still thinks of *du*.
 
+# %% [markdown]
+# ## Quiz
+#
+# Training makes the loss small. Which part of the loss may it change?
+#
+# - **A** $\Pr^t$, until both agree
+# - **B** $x$, by leaving difficult inputs out
+# - **C** $\theta$, the student's parameters
+# - **D** both distributions, each half of the way
+
 # %% quiz="arguments" points=1
-# Training makes the loss small. Which part of Loss(Pr^t, Pr_theta^s, x) may it change?
-#   A  Pr^t, until both agree
-#   B  x, by leaving difficult inputs out
-#   C  theta, the student's parameters
-#   D  both distributions, each half of the way
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "C"
@@ -138,8 +139,8 @@ quiz.show(
 # %% [markdown]
 # ## The loss itself: how far is $p_s$ from $p_t$?
 #
-# A *divergence* takes two distributions and returns a number: 0 if they are equal, more if they differ. There are many.
-# You will write four.
+# A *divergence* takes two distributions and returns a number: 0 if they are equal, more if they differ. There
+# are many. You will write four.
 #
 # All of them have the same contract:
 #
@@ -174,11 +175,12 @@ def each_place(divergence, **options):
 # that, *by the teacher's probabilities*.
 #
 # > `forward_kl(student_logits, teacher_logits)` takes two tensors `[..., V]` and returns `[...]`, nats. A teacher's
-# > logit may be `-inf`: that word has $p_t(v) = 0$ and adds exactly 0.
+# > logit may be `-inf`: that word has $p_t(v) = 0$ and adds exactly 0. Logits may also be as large as 200.
 #
 # <details><summary>A hint</summary>
 #
-# `logits.log_softmax(-1)` gives $\log p_t$ or $\log p_s$. Its `.exp()` is the probability. Multiply, then sum over the last axis.
+# `logits.log_softmax(-1)` gives $\log p_t$ or $\log p_s$. Its `.exp()` is the probability. Multiply, then sum
+# over the last axis.
 #
 # </details>
 #
@@ -206,6 +208,7 @@ checks.function(
     forward_kl,
     each_place(kdlab.forward_kl),
     fresh("student_logits", "teacher_logits"),
+    fresh("student_logits", "teacher_logits", scale=60.0),
     mistakes=[
         mistakes.kl_reversed,
         mistakes.cross_entropy_not_kl,
@@ -280,7 +283,8 @@ plots.divergence_along_target(target, {"forward KL": forward.tolist()})
 # both. None goes to the teacher: it is frozen.
 #
 # > `reverse_kl(student_logits, teacher_logits)`: `[..., V]`, `[..., V]` to `[...]`, nats. The gradient reaches
-# > `student_logits` and never `teacher_logits`.
+# > `student_logits` and never `teacher_logits`. Where the teacher's logit is `-inf`, and the student's is not, the
+# > answer is `inf`.
 #
 # <details><summary>A hint</summary>
 #
@@ -317,6 +321,13 @@ checks.function(
     gradient_to=["student_logits"],
     forbid=FORBIDDEN,
 )
+checks.function(
+    "reverse_kl of our sentence, with impossible words",
+    reverse_kl,
+    each_place(kdlab.reverse_kl),
+    {"student_logits": student_logits, "teacher_logits": teacher_logits},
+    forbid=FORBIDDEN,
+)
 
 # %% test="reverse_kl" points=2
 assert reverse_kl(torch.zeros(2, 3), torch.zeros(2, 3)).shape == (2,), "one number for each place"
@@ -343,8 +354,8 @@ assert impossible.isposinf().all(), "the student says a word that is impossible 
 print(each_place(kdlab.reverse_kl)(student_logits, teacher_logits))
 
 # %% [markdown]
-# `inf` in every place. Our student gives *du* some probability, and for this teacher it is impossible. Reverse KL never
-# forgives that.
+# `inf` in every place. Our student gives *du* some probability, and for this teacher it is impossible. Reverse
+# KL never forgives that.
 #
 # A trained teacher never says exactly 0. We let ours be unsure by one per cent, and go on with it.
 
@@ -356,8 +367,8 @@ measured = {"forward KL": forward.tolist(), "reverse KL": reverse.tolist()}
 plots.divergence_along_target(target, measured, measure="nats")
 
 # %% [markdown]
-# Forward KL asks: *what does the teacher say that the student misses?* Reverse KL asks: *what does the student say that
-# the teacher would not?* Our student says too much, and reverse KL minds more.
+# Forward KL asks: *what does the teacher say that the student misses?* Reverse KL asks: *what does the student
+# say that the teacher would not?* Our student says too much, and reverse KL minds more.
 
 # %% [markdown]
 # ## Exercise: the generalised Jensen-Shannon divergence
@@ -381,7 +392,8 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 print(f"forward KL: {kdlab.forward_kl(student_logits, teacher_logits):.3f}")
 
 # %% [markdown]
-# So the formula itself tends to 0, and there is nothing to train on. At the very ends one therefore agrees on the KLs:
+# So the formula itself tends to 0, and there is nothing to train on. At the very ends one therefore agrees on
+# the KLs:
 #
 # > `generalized_jsd(student_logits, teacher_logits, beta)`: two tensors `[..., V]` and a number from 0 to 1; returns
 # > `[...]`, nats. Between the ends the formula above. `beta == 0`: forward KL. `beta == 1`: reverse KL. All logits
@@ -541,8 +553,8 @@ print(measure([0.9, 0.1], [0.5, 0.5]))
 print(measure([0.5, 0.5], [0.9, 0.1]))
 
 # %% [markdown]
-# > `properties` is a dictionary: property -> set of the names for which it holds, *for any two distributions*. The names
-# > are those of `FOUR`. One counterexample is enough to strike a name out.
+# > `properties` is a dictionary: property -> set of the names for which it holds, *for any two distributions*.
+# > The names are those of `FOUR`. One counterexample is enough to strike a name out.
 #
 # | property | it means |
 # | --- | --- |
@@ -605,6 +617,8 @@ for question, (pairs, contradicts) in SHOWN.items():
         print(f"{question}: right")
 
 # %% test="properties" points=3
+if None in properties.values():
+    raise NotImplementedError("properties: not written yet")
 assert set(properties) == {"symmetric", "bounded", "finite_teacher_0", "finite_student_0", "triangle"}
 ### BEGIN HIDDEN TESTS
 right = {
@@ -625,13 +639,13 @@ for question, names in right.items():
 # %% [markdown]
 # ## What reaches the student: the gradient
 #
-# Training changes $\theta$ through the student's logits $z_s$. So the question is: how does the divergence move if one
-# logit $z_s(v)$ moves?
+# Training changes $\theta$ through the student's logits $z_s$. So the question is: how does the divergence move
+# if one logit $z_s(v)$ moves?
 #
 # For forward KL, on paper:
 #
-# 1. $\mathrm{KL}(p_t \| p_s) = \sum_y p_t(y) \log p_t(y) - \sum_y p_t(y) \log p_s(y)$. The first sum does not depend on
-#    $z_s$. It goes.
+# 1. $\mathrm{KL}(p_t \| p_s) = \sum_y p_t(y) \log p_t(y) - \sum_y p_t(y) \log p_s(y)$. The first sum does not
+#    depend on $z_s$. It goes.
 # 2. $\log p_s(y) = z_s(y) - \log \sum_{y} \exp z_s(y)$.
 # 3. Differentiate 2 by $z_s(v)$. The first term gives 1 if $y = v$, else 0. And the second?
 # 4. Put 3 into 1, and use that the $p_t(y)$ add up to 1.
@@ -645,16 +659,17 @@ for question, names in right.items():
 #
 # <details><summary>A hint for step 4</summary>
 #
-# The sum over $y$ of $- p_t(y)$ times ($1$ if $y = v$, else $0$) leaves one term. The sum over $y$ of $p_t(y) p_s(v)$ is
-# $p_s(v)$.
+# The sum over $y$ of $- p_t(y)$ times ($1$ if $y = v$, else $0$) leaves one term. In the other part $p_s(v)$ is the
+# same for every $y$: take it out of the sum.
 #
 # </details>
 
 # %% [markdown]
 # ## Exercise: the gradient of forward KL
 #
-# > `d_forward_kl(student_logits, teacher_logits)`: `[..., V]`, `[..., V]` to `[..., V]`: for each logit of the student,
-# > the derivative of the forward KL of its place. Your closed formula, without autograd: it is switched off.
+# > `d_forward_kl(student_logits, teacher_logits)`: `[..., V]`, `[..., V]` to `[..., V]`: for each logit of the
+# > student, the derivative of the forward KL of its place. Your closed formula, without autograd: it is
+# > switched off.
 #
 # The check compares your formula with what autograd finds, on fresh random logits, in float64.
 
@@ -705,20 +720,20 @@ assert d_forward_kl(**drawn).sum(-1).abs().max() < 1e-5, "the entries of a place
 # %% [markdown]
 # ## Exercise: the gradient of reverse KL
 #
-# Here $p_s$ stands in two places. Call `r = log_p_s - log_p_t` the ratio on a logarithmic scale. Then reverse KL is the
-# sum of `p_s * r`: the mean of `r` by $p_s$.
+# Here $p_s$ stands in two places. Call `r = log_p_s - log_p_t` the ratio on a logarithmic scale. Then reverse
+# KL is the sum of `p_s * r`: the mean of `r` by $p_s$.
 #
 # 1. The derivative of $p_s(y)$ by $z_s(v)$ is $p_s(y)$ times ($1$ if $y = v$, else $0$, minus $p_s(v)$).
-# 2. The derivative of $\log p_s(y)$ is that without the factor $p_s(y)$. Weighted by $p_s(y)$ and summed over $y$ it is
-#    0: why?
+# 2. The derivative of $\log p_s(y)$ is that without the factor $p_s(y)$. Weighted by $p_s(y)$ and summed over
+#    $y$ it is 0: why?
 # 3. What is left is the sum over $y$ of `r` times what stands in 1.
 #
 # > `d_reverse_kl(student_logits, teacher_logits)`: `[..., V]`, `[..., V]` to `[..., V]`, as above, without autograd.
 #
 # <details><summary>A hint</summary>
 #
-# The sum in 3 has two parts: `p_s * r` of the word itself, minus `p_s` times the mean of `r`. That mean *is* the reverse
-# KL. Keep its axis with `sum(-1, keepdim=True)`.
+# The sum in 3 has two parts: `p_s * r` of the word itself, minus `p_s` times the mean of `r`. That mean *is*
+# the reverse KL. Keep its axis with `sum(-1, keepdim=True)`.
 #
 # </details>
 
@@ -768,8 +783,8 @@ assert d_reverse_kl(**drawn).sum(-1).abs().max() < 1e-5, "the entries of a place
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Look at the factor $p_s(v)$ in front. A word that the student never says gets no push at all, even if the teacher says
-# it all the time. A student of reverse KL keeps to what it already says.
+# Look at the factor $p_s(v)$ in front. A word that the student never says gets no push at all, even if the
+# teacher says it all the time. A student of reverse KL keeps to what it already says.
 
 # %% [markdown]
 # ## The student has to choose
@@ -806,11 +821,11 @@ def fit(divergence):
     """Probabilities of the 16 sentences after training on a divergence."""
     theta = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     teacher = p_teacher.log().expand(8, 16)
-    optimizer = torch.optim.Adam([theta], lr=0.2)
-    for _ in range(updates):
-        optimizer.zero_grad()
-        divergence(quick_student(theta), teacher, reduction="sum").backward()
-        optimizer.step()
+    for update in range(updates):
+        loss = divergence(quick_student(theta), teacher, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, theta)
+        direction = gradient / gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        theta = theta - 0.3 * (1 - update / updates) * direction  # shorter and shorter steps
     with torch.no_grad():
         student = quick_student(theta)
         best = divergence(student, teacher, reduction="none").argmin()
@@ -834,17 +849,24 @@ fitted = {
 
 # %%
 kinds = ["formal", "informal", "mixed"]
-plot = plots.distributions(kinds, fitted)
-plot.alt_text = plot.alt_text.replace("Probability of the next word", "Probability of the student's sentence")
-plot
+
+
+def plot_sentences(probabilities):
+    plot = plots.distributions(kinds, probabilities)
+    plot.alt_text = plot.alt_text.replace("the next word", "each kind of sentence")
+    return plot
+
+
+plot_sentences(fitted)
 
 # %% [markdown]
 # - **Forward KL** misses nothing: every word gets its 0.6 or 0.4. So most of its sentences are mixed, and wrong.
 #   It *covers the modes*.
-# - **Reverse KL** says the formal sentence and forgets the informal one. Nothing it says is wrong. It *seeks a mode*.
+# - **Reverse KL** says the formal sentence and forgets the informal one. Almost nothing it says is wrong. It
+# *seeks a mode*.
 # - **JSD** sides with reverse KL here.
-# - **Total variation** only counts how much lies in the wrong place. It does not care whether that is a missing sentence
-#   or a mixed one.
+# - **Total variation** only counts how much lies in the wrong place. It does not care whether that is a missing
+#   sentence or a mixed one.
 
 # %% [markdown]
 # ## From one end to the other
@@ -881,7 +903,7 @@ from IPython.display import display
 
 def beside_the_teacher(beta):
     shown = {"teacher": grouped(p_teacher), f"student, beta {beta}": along_beta[beta]}
-    display(plots.distributions(kinds, shown))
+    display(plot_sentences(shown))
 
 
 try:
@@ -891,13 +913,18 @@ except ImportError:
 else:
     interact(beside_the_teacher, beta=SelectionSlider(options=betas, description="beta"))
 
-# %% quiz="choice" points=1
+# %% [markdown]
+# ## Quiz
+#
 # The app shows one translation. The quick student cannot hold both sentences. A mixed sentence is worse than a
 # formal one in the wrong situation. Which divergence?
-#   A  forward KL: it is the usual one and covers everything
-#   B  reverse KL: what the student says, the teacher would say too
-#   C  total variation: it is bounded
-#   D  any: at their minimum they all agree
+#
+# - **A** forward KL: it is the usual one and covers everything
+# - **B** reverse KL: what the student says, the teacher would say too
+# - **C** total variation: it is bounded
+# - **D** any: at their minimum they all agree
+
+# %% quiz="choice" points=1
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "B"
@@ -922,8 +949,8 @@ quiz.show(
 # %% [markdown]
 # ## Third argument: $x$
 #
-# The loss belongs to one input. $x$ holds the user's sentence $z$ and what else is known, the context $c$. The same two
-# models can agree on one $x$ and not on another.
+# The loss belongs to one input. $x$ holds the user's sentence $z$ and what else is known, the context $c$. The
+# same two models can agree on one $x$ and not on another.
 #
 # The teacher is told that the user is formal. The app does not know that: its context $c'$ is empty. An output
 # is now a whole translation.
@@ -941,8 +968,8 @@ for z in (source, "Where is the hotel?", "Have you seen my passport?"):
     print(f"{value:.3f} nats: {z}")
 
 # %% [markdown]
-# Without a *you* the two agree exactly. With one, the student lacks $-\log 0.6 = 0.51$ nats. Training cannot give it what
-# it is not told. Notebook 06 is about that.
+# Without a *you* the two agree exactly. With one, the student lacks $-\log 0.6 = 0.51$ nats. Training cannot
+# give it what it is not told. Notebook 06 is about that.
 #
 # Training sums over many inputs: $\hat{\theta} = \argmin_\theta \sum_{x' \in D'} \mathrm{Loss}(\Pr^t(\cdot|\cdot),
 # \Pr_\theta^s(\cdot|\cdot), x')$. What is in $D'$ decides what counts. It needs no references.
@@ -1016,7 +1043,6 @@ checks.function(
         instead("the mean over the places, not their sum", 1, 0, lambda s, t: chi_square(s, t) / 3),
         instead("another divergence was given", 1, 0, each_place(kdlab.forward_kl)),
     ],
-    unit="nats a sentence",
     gradient_to=["student_logits"],
 )
 
@@ -1025,40 +1051,49 @@ assert general_loss(
     each_place(kdlab.forward_kl), phrasebook_logits, phrasebook_logits, ("formal", source), lambda c: None
 ).isclose(torch.tensor(0.6).log().neg()), "a formal user, and a student that is not told"
 ### BEGIN HIDDEN TESTS
-for seed in (101, 102, 103):
-    length = 2 + seed % 4
-    drawn = torch.randn(6, length, 7, generator=torch.Generator().manual_seed(seed))
-    asked, weight = [], torch.ones(1, requires_grad=True)
+
+
+def try_general_loss(seed, member):
+    z = seed % 3
+    drawn = torch.randn(6, 2 + seed % 4, 7, generator=torch.Generator().manual_seed(seed))
+    weight, theta = torch.ones(1, requires_grad=True), drawn[5].clone().requires_grad_()
+    asked = []
 
     def hidden_teacher(c, z):
         asked.append((c, z))
         return drawn[c] * weight * (1 + z)
 
-    theta = drawn[5].clone().requires_grad_()
-
     def hidden_student(c, z):
         return drawn[c] * (1 + z) + theta
 
-    for member in (kdlab.forward_kl, kdlab.total_variation, kdlab.reverse_kl):
-        found = general_loss(
-            each_place(member), hidden_teacher, hidden_student, (1, seed % 3), lambda c: c + 2
-        )
-        wanted = member(drawn[3] * (1 + seed % 3) + theta, drawn[1] * (1 + seed % 3), reduction="sum")
-        assert found.shape == () and torch.allclose(found, wanted, rtol=1e-4), "another loss is right"
-        got, expected = (torch.autograd.grad(loss, theta)[0] for loss in (found, wanted))
-        assert torch.allclose(got, expected, rtol=1e-3, atol=1e-6), "the gradient of theta is not right"
-    assert set(asked) == {(1, seed % 3)}, "the teacher reads c and z"
+    found = general_loss(each_place(member), hidden_teacher, hidden_student, (1, z), lambda c: c + 2)
+    wanted = member(hidden_student(3, z), drawn[1] * (1 + z), reduction="sum")
+    assert found.shape == (), "one number"
+    assert torch.allclose(found, wanted, rtol=1e-4), "another loss is right"
+    got, expected = (torch.autograd.grad(loss, theta)[0] for loss in (found, wanted))
+    assert torch.allclose(got, expected, rtol=1e-3, atol=1e-6), "the gradient of theta is not right"
+    assert set(asked) == {(1, z)}, "the teacher reads c and z"
+
+
+for member in (kdlab.forward_kl, kdlab.total_variation, kdlab.reverse_kl):
+    for seed in (101, 102, 103):
+        try_general_loss(seed, member)
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # That is the whole method: ask both, compare, move $\theta$. All later notebooks fill in its parts.
 
-# %% quiz="components" points=1
+# %% [markdown]
+# ## Quiz
+#
 # A model-mimicry loss makes one model imitate another. What does it need for each input?
-#   A  the two distributions and a divergence between them
-#   B  a reference translation and the student's distribution
-#   C  the teacher's best translation and a reference
-#   D  two models of the same architecture
+#
+# - **A** the two distributions and a divergence between them
+# - **B** a reference translation and the student's distribution
+# - **C** the teacher's best translation and a reference
+# - **D** two models of the same architecture
+
+# %% quiz="components" points=1
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "A"
@@ -1092,19 +1127,19 @@ quiz.show(
 # *Your answer:*
 #
 # ### BEGIN SOLUTION
-# **A model answer.** The loss does not compare two translations. Its first argument is the teacher's whole distribution
-# over outputs, given the context and the user's sentence. It is a constant: the teacher is frozen. The second is the
-# student's distribution. It alone depends on theta, and may be given a simpler context c'. The third is x, one input: the
-# context and the sentence at which both are compared. Training sums over the inputs of D', so what we put into D'
-# decides where the student becomes good.
+# **A model answer.** The loss does not compare two translations. Its first argument is the teacher's whole
+# distribution over outputs, given the context and the user's sentence. It is a constant: the teacher is frozen.
+# The second is the student's distribution. It alone depends on theta, and may be given a simpler context c'.
+# The third is x, one input: the context and the sentence at which both are compared. Training sums over the
+# inputs of D', so what we put into D' decides where the student becomes good.
 #
 # Loss is a slot for a divergence: a number that is 0 if both say the same. Forward KL punishes the student for what
 # the teacher says and it does not. A student that is too small then covers everything and mixes sentences. Reverse KL
 # punishes it for what the teacher would not say. It settles on one good sentence and loses the others.
 #
 # There is no reference translation in it, so these are no training *pairs*. We can distil on every English
-# sentence that we can find, also on the ones our users type. Nor is there anything of how the models are built: a phone's
-# student may have another architecture, as long as the two distributions are over the same outputs.
+# sentence that we can find, also on the ones our users type. Nor is there anything of how the models are built:
+# a phone's student may have another architecture, as long as the two distributions are over the same outputs.
 #
 # **Rubric.**
 #
@@ -1119,20 +1154,21 @@ quiz.show(
 # %% [markdown]
 # ## Summary
 #
-# - $\Pr^t(\cdot|\cdot)$ is fixed, $\Pr_\theta^s(\cdot|\cdot)$ is trained, $x$ says where they are compared. No reference is
-#   needed.
+# - $\Pr^t(\cdot|\cdot)$ is fixed, $\Pr_\theta^s(\cdot|\cdot)$ is trained, $x$ says where they are compared. No
+#   reference is needed.
 # - Forward KL: the teacher's mean. It covers the modes. Its gradient is $p_s - p_t$.
 # - Reverse KL: the student's mean. It seeks a mode. Its gradient carries the factor $p_s$.
 # - The generalised JSD lies between them and is bounded. Total variation is bounded and a distance.
 # - The choice matters as soon as the student cannot become the teacher. That is always.
 #
-# **To read next.** Kullback and Leibler (1951), where KL comes from. Lin (1991), the Jensen-Shannon divergence. Hinton,
-# Vinyals and Dean (2015), distillation with soft targets. Gu and others (2018), quick translation models that choose
-# all words at once, and their trouble with several right answers. Wen and others (2023), f-divergences for sequences.
-# Gu and others (2024), MiniLLM: reverse KL for language models. Agarwal and others (2024), GKD: the generalised JSD.
+# **To read next.** Kullback and Leibler (1951), where KL comes from. Lin (1991), the Jensen-Shannon divergence.
+# Hinton, Vinyals and Dean (2015), distillation with soft targets. Gu and others (2018), quick translation
+# models that choose all words at once, and their trouble with several right answers. Wen and others (2023),
+# f-divergences for sequences. Gu and others (2024), MiniLLM: reverse KL for language models. Agarwal and others
+# (2024), GKD: the generalised JSD.
 #
-# **In the literature.** All four are *f-divergences*: $\sum_v p_s(v)$ times a convex function of $p_t(v) / p_s(v)$ (Csiszár
-# 1967). `kdlab.distillation_loss` has nine of them.
+# **In the literature.** All four are *f-divergences*: $\sum_v p_s(v)$ times a convex function of $p_t(v) /
+# p_s(v)$ (Csiszár 1967). `kdlab.distillation_loss` has nine of them.
 #
-# **Next:** `04_response_based_loss`: the loss on batches, with labels, padding and temperature, and the four bugs that
-# nearly everybody makes.
+# **Next:** `04_response_based_loss`: the loss on batches, with labels, padding and temperature, and the four
+# bugs that nearly everybody makes.

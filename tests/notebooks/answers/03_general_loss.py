@@ -101,6 +101,10 @@ ANSWERS = {
                 FORWARD + '    return kdlab.forward_kl(student_logits, teacher_logits, reduction="none")\n',
                 "write this one yourself",
             ),
+            "logarithm of the softmax": (
+                FORWARD + P_AND_Q + "    return torch.where(p > 0, p * (p.log() - q.log()), 0.0).sum(-1)\n",
+                "inf or NaN for large logits",
+            ),
             "kdlab's, by its limit": (
                 FORWARD
                 + "    return kdlab.alpha_divergence(student_logits, teacher_logits, alpha=1.0, "
@@ -146,6 +150,12 @@ ANSWERS = {
             "negative of forward": (
                 REVERSE + DETACHED + "    return -(q * (q / p).log()).sum(-1)\n",
                 "the sign is the other way round",
+            ),
+            "impossible words left out": (
+                REVERSE
+                + DETACHED
+                + "    return torch.where(p > 0, q * (q.log() - p.clamp(min=1e-30).log()), 0.0).sum(-1)\n",
+                "expected inf",
             ),
             "wrong axis": (
                 REVERSE
