@@ -447,6 +447,15 @@ def test_tolerance() -> None:
     assert difference(1.001, 1.0, Tolerance(relative=0.01)) is None
 
 
+def test_what_float32_loses_of_thousands_is_no_mistake() -> None:
+    """A seed that hypothesis found: z - logsumexp(z), right and rounded, was refused."""
+    logits = torch.tensor([4000.0, 3991.8, 0.0])
+    found, expected = logits - logits.logsumexp(-1), logits.double().log_softmax(-1).float()
+    assert 1e-5 < (found - expected).abs().max() < 1e-3
+    assert difference(found, expected) is None
+    assert difference(found + 0.01, expected) is not None
+
+
 # --- what authors get wrong
 
 
