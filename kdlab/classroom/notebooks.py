@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import json
@@ -10,10 +11,12 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdlab.classroom.quiz import encode
 from kdlab.classroom.rules import check_script, find_leaks, quiz_key
 from kdlab.classroom.script import Cell, Script, parse_script, where
 
@@ -75,13 +78,16 @@ def source_notebook(script: Script) -> NotebookNode:
     import nbformat
 
     keys = {cell.name: quiz_key(cell) for cell in script.cells if cell.kind == "quiz"}
+    quizzes = {name: key for name, key in keys.items() if key}  # all have one: `check_script` has seen to that
     points = {cell.name: cell.value for cell in script.cells if cell.kind == "quiz"}
     cells = []
     for cell in script.cells:
-        cells.append(cell)
-        if cell.kind == "check" and cell.name in keys:
+        if cell.kind == "check" and cell.name in quizzes:
+            cells.append(replace(cell, source=_encoded(cell.source, cell.name, quizzes[cell.name])))
             test = _QUIZ_TEST.format(key=keys[cell.name])
             cells.append(Cell(cell.number, "test", cell.name, test, points[cell.name]))
+        else:
+            cells.append(cell)
     notebook: NotebookNode = nbformat.from_dict(
         {
             "cells": [_notebook_cell(cell, name) for cell, name in zip(cells, _cell_ids(cells), strict=True)],
@@ -171,6 +177,19 @@ def _notebook_cell(cell: Cell, cell_id: str) -> dict[str, Any]:
     if cell.is_markdown:
         return {"cell_type": "markdown", **common}
     return {"cell_type": "code", "execution_count": None, "outputs": [], **common}
+
+
+def _encoded(source: str, name: str, key: str) -> str:
+    """A quiz's check with its explanations in stored form: of `quiz.show(name, answer, {"A": "...", ...})` the last
+    becomes "eNq...". Any other code stays as it is.
+    """
+    for call in ast.walk(ast.parse(source)):
+        match call:
+            case ast.Call(func=ast.Attribute(attr="show"), args=[_, _, ast.Dict() as written, *_]):
+                segment = ast.get_source_segment(source, written)
+                assert segment is not None  # it was parsed from this source
+                return source.replace(segment, f'"{encode(name, key, ast.literal_eval(written))}"')
+    return source
 
 
 def _cell_ids(cells: Sequence[Cell]) -> Iterator[str]:

@@ -106,6 +106,17 @@ def test_a_quiz_grades_itself_by_the_letter_that_its_solution_names(built):
             assert right, answer
 
 
+def test_a_quiz_explains_its_choices_and_the_release_does_not_show_them(tmp_path, capsys):
+    written = 'quiz.show(\n    "floor",\n    answer,\n    {"A": "Too low.", "B": "Just right."},\n)'
+    script = replaced('print("You chose", answer)', f"from kdlab.classroom import quiz\n\n{written}")
+    made = generate(tmp_path, write_course(tmp_path, script))
+    for notebook in made.values():
+        assert b"Just right." not in notebook
+    (check,) = (cell for cell in json.loads(made[RELEASE])["cells"] if cell["id"] == "check_floor")
+    exec(text(check), {"answer": "B"})
+    assert capsys.readouterr().out.startswith("floor\nYour answer, B, is right. Just right.")
+
+
 def test_the_release_shows_no_solution_and_no_hidden_test(built):
     shown = (built / RELEASE).read_text(encoding="utf-8")
     for secret in (
