@@ -6,7 +6,7 @@ inputs carry the names of `inputs.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -82,7 +82,7 @@ def explains(one: Mistake, found: Any, call: Call) -> bool:
     >>> explains(Mistake("doubled", lambda call: [2 * call.right()]), 10, Call(lambda x: x + 1, {"x": 4}))
     True
     """
-    return any(is_right(found, wrong) for wrong in one.answers(call))
+    return any(is_right(found, wrong) for wrong in _computed(one, call))
 
 
 def recognise(found: Any, call: Call, mistakes: Iterable[Mistake]) -> list[Mistake]:
@@ -96,8 +96,19 @@ def recognise(found: Any, call: Call, mistakes: Iterable[Mistake]) -> list[Mista
     return [
         one
         for one in mistakes
-        if any(is_right(found, wrong) and not is_right(wrong, right) for wrong in one.answers(call))
+        if any(is_right(found, wrong) and not is_right(wrong, right) for wrong in _computed(one, call))
     ]
+
+
+def _computed(one: Mistake, call: Call) -> Iterator[Any]:
+    """What a mistake gives, as far as it can be computed: the right function may refuse a distorted input, such as a
+    row of nothing but -inf, and then the mistake explains nothing. An author's slip is told.
+    """
+    try:
+        yield from one.answers(call)
+    except ValueError as error:
+        if str(error).startswith("mistakes:"):
+            raise
 
 
 def indistinct(call: Call, mistakes: Iterable[Mistake]) -> list[tuple[str, str]]:

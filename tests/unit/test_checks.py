@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import subprocess
 import sys
@@ -490,3 +491,13 @@ def test_checks_and_quizzes_are_cheap_to_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] []"
+
+
+def test_a_mistake_that_cannot_be_computed_on_an_input_explains_nothing(capsys):
+    """Over the wrong axis, a word that is impossible everywhere makes a row that kdlab refuses."""
+    teacher = torch.tensor([[0.0, 1.0, -torch.inf], [0.5, 0.0, -torch.inf]])
+    example = {"student_logits": torch.tensor([[0.0, 2.0, 1.0], [1.0, 0.0, 0.0]]), "teacher_logits": teacher}
+    right = functools.partial(kdlab.forward_kl, reduction="none")
+    wrong = [mistakes.softmax_over_wrong_axis, mistakes.sign_flipped]
+    checks.function("kl", lambda s, t: -right(s, t), right, example, mistakes=wrong)
+    assert capsys.readouterr().out == "kl: not right yet: the sign is the other way round\n"
