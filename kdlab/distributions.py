@@ -62,7 +62,7 @@ def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """
     log_p = log_probabilities(logits, temperature)
     p = log_p.exp()
-    return -(p * log_p.masked_fill(p == 0, 0.0)).sum(-1)
+    return 0.0 - (p * log_p.masked_fill(p == 0, 0.0)).sum(-1)  # 0 of a certain outcome, and not -0
 
 
 def entries_for_mass(logits: Tensor, mass: float, temperature: float = 1.0) -> Tensor:

@@ -24,11 +24,14 @@ def phrasebook_teacher(*, may_train: bool) -> tuple[Phrasebook, PreTrainedTokeni
     The teacher is the trained one from the user's cache. Where it is not there, it is trained, which takes minutes;
     or, where it may not be, the exact `PhrasebookTeacher` takes its place, with another tokenizer of the same size.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     profile = PROFILES["phrasebook", "ci"]
     settings = Settings(data="phrasebook", profile="ci")
     task = load_task(settings, profile.phrasebook)
     assert task.phrasebook is not None  # it is the phrasebook's task
     if may_train or trained_teacher(profile, task) is not None:
+        disable_progress_bar()  # of loading: a second of noise in a notebook
         model, tokenizer, _ = get_teacher(settings, profile, task, torch.device("cpu"))
         return task.phrasebook, tokenizer, LiveTeacher(model)
     text = task.teacher_text

@@ -156,6 +156,7 @@ checks.function(
     next_word,
     phrasebook.next_word_distribution,
     {"source": source, "prefix_words": ["Wo"]},
+    {"source": source, "prefix_words": ["Wo", "ist", "die", "Bank?"]},
     draw_prefix,
     seeds=[1, 2, 3, 21],
     mistakes=[mistakes.not_conditioned, mistakes.equal_shares, mistakes.only_the_best],
@@ -363,13 +364,14 @@ for probability, i in zip(best.values.tolist(), best.indices.tolist()):
     print(f"{vocabulary[i]:10} {probability:.4f}")
 
 # %% [markdown]
-# The truth is *die* 0.5 and *das* 0.5. The trained teacher comes near it and is not exact. Whatever it believes, its
+# The grammar says *die* 0.5 and *das* 0.5. The trained teacher comes near it and is not exact. Whatever it believes, its
 # student will learn.
 
 # %% [markdown]
 # ## Temperature, seen
 #
-# The same place at three temperatures:
+# Place 1, after *Wo*, at three temperatures. `l` is how *liegt* begins, `be` how *befindet* does: rare words come in
+# pieces.
 
 # %%
 place = 1  # after "Wo"
