@@ -78,7 +78,9 @@ def source_notebook(script: Script) -> NotebookNode:
     import nbformat
 
     keys = {cell.name: quiz_key(cell) for cell in script.cells if cell.kind == "quiz"}
-    quizzes = {name: key for name, key in keys.items() if key}  # all have one: `check_script` has seen to that
+    quizzes = {
+        name: key for name, key in keys.items() if key
+    }  # all have one: `check_script` has seen to that
     points = {cell.name: cell.value for cell in script.cells if cell.kind == "quiz"}
     cells = []
     for cell in script.cells:

@@ -1,15 +1,15 @@
-"""A slider that redraws a figure; where there are no widgets, the figure as it stands at the start."""
+"""A figure under a slider; where there are no widgets, the figure as it stands at the start."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
+def slider(draw: Callable[[Any], Any], name: str, values: Sequence[Any], start: Any) -> None:
+    """Show a figure, and a slider that draws it anew.
 
-class Slider:
-    """What a cell ends with: a notebook with widgets shows the slider, any other reader the still figure.
+    The figure is an output of its own, so a page without widgets shows it: nbconvert's, GitHub's, papermill's.
 
     Args:
         draw: value -> a `kdlab.plot_style.Plot`.
@@ -20,20 +20,16 @@ class Slider:
     Raises:
         ValueError: `start` is none of the values.
     """
+    from IPython.display import display
 
-    def __init__(self, draw: Callable[[Any], Any], name: str, values: Sequence[Any], start: Any):
-        if start not in values:
-            raise ValueError(f"start: got {start!r}, expected one of {list(values)}")
-        self.draw, self.name, self.values, self.start = draw, name, values, start
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        still = self.draw(self.start)
-        bundle = {"text/plain": still.alt_text, "text/html": still.to_html()}
-        try:
-            from ipywidgets import HTML, SelectionSlider, VBox
-        except ImportError:
-            return bundle
-        slider = SelectionSlider(options=self.values, value=self.start, description=self.name)
-        picture = HTML(still.to_html())
-        slider.observe(lambda change: setattr(picture, "value", self.draw(change["new"]).to_html()), "value")
-        return {**bundle, WIDGET: VBox([slider, picture])._repr_mimebundle_()[WIDGET]}
+    if start not in values:
+        raise ValueError(f"start: got {start!r}, expected one of {list(values)}")
+    figure = display(draw(start), display_id=True)  # type: ignore[no-untyped-call]
+    try:
+        from ipywidgets import SelectionSlider
+    except ImportError:
+        return
+    widget = SelectionSlider(options=values, value=start, description=name)
+    if figure is not None:  # None outside a notebook
+        widget.observe(lambda change: figure.update(draw(change["new"])), "value")
+        display(widget)  # type: ignore[no-untyped-call]

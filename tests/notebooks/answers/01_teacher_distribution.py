@@ -57,9 +57,7 @@ ANSWERS = {
             ),
             "the end forgotten": (
                 NEXT
-                + COLLECT.replace(' + [""]', "").replace(
-                    "if words[:n]", "if len(words) > n and words[:n]"
-                )
+                + COLLECT.replace(' + [""]', "").replace("if words[:n]", "if len(words) > n and words[:n]")
                 + "    return {word: p / sum(found.values()) for word, p in found.items()}\n",
                 "the key '' is missing",
             ),
@@ -75,15 +73,17 @@ ANSWERS = {
             ),
             "only the last word of the prefix": (
                 NEXT
-                + COLLECT.replace("words[:n] == prefix_words", "n == 0 or words[n - 1 : n] == prefix_words[-1:]")
+                + COLLECT.replace(
+                    "words[:n] == prefix_words", "n == 0 or words[n - 1 : n] == prefix_words[-1:]"
+                )
                 + "    return {word: p / sum(found.values()) for word, p in found.items()}\n",
-                "not right yet",
+                "the key 'ich' is not asked for",
             ),
             "hard-coded": (
                 NEXT
                 + "    if prefix_words == ['Wo']:\n"
                 + "        return {'ist': 4 / 7, 'liegt': 2 / 7, 'befindet': 1 / 7}\n"
-                + "    return {'': 1.0}\n",
+                + "    return {'': 1.0} if prefix_words[-1] == 'Bank?' else {'gestern': 1.0}\n",
                 "written for the visible example",
             ),
             "kdlab's own": (
@@ -153,16 +153,15 @@ ANSWERS = {
             ),
             "float16": (
                 LOG_SOFTMAX + "    return (logits.half() / temperature).log_softmax(-1)\n",
-                "half precision is too coarse",
+                "float16 arithmetic",
             ),
             "in place": (
                 LOG_SOFTMAX + "    logits /= temperature\n    return logits.float().log_softmax(-1)\n",
                 "changed its input in place",
             ),
             "hard-coded": (
-                LOG_SOFTMAX
-                + "    return torch.tensor([[2.0, 1, -1], [0, 3, 1]]).div(2).log_softmax(-1)\n",
-                "the shape is",
+                LOG_SOFTMAX + "    return torch.tensor([[2.0, 1, -1], [0, 3, 1]]).div(2).log_softmax(-1)\n",
+                "written for the visible example",
             ),
             "kdlab's own": (
                 LOG_SOFTMAX + "    return distributions.log_probabilities(logits, temperature)\n",
@@ -209,10 +208,14 @@ ANSWERS = {
                 "the temperature has no effect",
             ),
             "multiplied by the temperature": (
-                ENTROPY + "    return torch.distributions.Categorical(logits=logits * temperature).entropy()\n",
+                ENTROPY
+                + "    return torch.distributions.Categorical(logits=logits * temperature).entropy()\n",
                 "multiplied by the temperature",
             ),
-            "one number for all": (ENTROPY + LOG_P + "    return -torch.xlogy(p, p).sum()\n", "the shape is []"),
+            "one number for all": (
+                ENTROPY + LOG_P + "    return -torch.xlogy(p, p).sum()\n",
+                "the shape is []",
+            ),
             "wrong axis": (ENTROPY + LOG_P + "    return -torch.xlogy(p, p).sum(0)\n", "the shape is"),
             "p forgotten": (ENTROPY + LOG_P + "    return -log_p.sum(-1)\n", "not right yet"),
             "kdlab's own": (ENTROPY + "    return distributions.entropy(logits, temperature)\n", OWN),
@@ -235,7 +238,10 @@ ANSWERS = {
             + "    return torch.where(hot, logits.log_softmax(-1), 0.0).sum((1, 2))\n",
         },
         "wrong": {
-            "padding read as token 0": (SEQUENCE + TOKENS + "    return chosen.sum(-1)\n", "padding is counted"),
+            "padding read as token 0": (
+                SEQUENCE + TOKENS + "    return chosen.sum(-1)\n",
+                "padding is counted",
+            ),
             "padding read as the last token": (
                 SEQUENCE
                 + "    log_p = logits.log_softmax(-1)\n"
@@ -299,7 +305,9 @@ ANSWERS = {
     },
     "tokens_for_mass": {
         "right": {
-            "argmax": MASS + HELD + "    return (held >= mass).int().argmax(-1)+ 0 * held[..., 0].long() + 1\n",
+            "argmax": MASS
+            + HELD
+            + "    return (held >= mass).int().argmax(-1)+ 0 * held[..., 0].long() + 1\n",
             "searchsorted": MASS
             + HELD
             + "    target = torch.full((*held.shape[:-1], 1), mass)\n"
@@ -347,7 +355,10 @@ ANSWERS = {
                 + "    return (held < mass).sum(-1) + 1\n",
                 "not right yet",
             ),
-            "one number for all rows": (MASS + HELD + "    return (held < mass).sum() + 1\n", "the shape is []"),
+            "one number for all rows": (
+                MASS + HELD + "    return (held < mass).sum() + 1\n",
+                "the shape is []",
+            ),
             "kdlab's own": (MASS + "    return distributions.entries_for_mass(logits, mass)\n", OWN),
         },
     },
