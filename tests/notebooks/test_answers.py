@@ -90,7 +90,8 @@ def letters(right: bool) -> Iterator[Any]:
 def test_a_right_answer_passes(notebook, exercise, code, capsys):
     said, error = submit(notebook, exercise, code, capsys)
     assert error is None, error
-    assert "not right" not in said and "not written" not in said
+    assert "not right" not in said
+    assert "not written" not in said
 
 
 @pytest.mark.parametrize(("notebook", "exercise", "code", "sentence"), answers("wrong"))
@@ -119,7 +120,8 @@ def test_every_exercise_has_its_answers(notebook):
     exercises = {cell.name for cell in script(notebook).cells if cell.kind == "exercise"}
     assert set(ANSWERS[notebook]) == exercises
     for exercise, both in ANSWERS[notebook].items():
-        assert len(both["right"]) >= 2 and len(both["wrong"]) >= 4, exercise
+        assert len(both["right"]) >= 2, exercise
+        assert len(both["wrong"]) >= 4, exercise
 
 
 @pytest.mark.parametrize("notebook", ANSWERS)
@@ -129,4 +131,5 @@ def test_an_exercise_that_is_not_begun_is_no_accident(notebook, capsys):
         if not head.startswith("def "):
             continue
         said, error = submit(notebook, exercise, f"{head}\n    raise NotImplementedError", capsys)
-        assert "not written yet" in said and isinstance(error, NotImplementedError), exercise
+        assert "not written yet" in said, exercise
+        assert isinstance(error, NotImplementedError), exercise

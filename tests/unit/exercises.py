@@ -103,6 +103,16 @@ def next_word_by_text(source: str, prefix_words: list[str]) -> dict[str, float]:
     return {word: p / sum(rest.values()) for word, p in rest.items()}
 
 
+def counted(source: str, prefix_words: list[str]) -> dict[str, float]:
+    rows = begun(source, prefix_words)
+    return weighed([(word, 1 / len(rows)) for word, _ in rows])
+
+
+def best_alone(source: str, prefix_words: list[str]) -> dict[str, float]:
+    after = next_word_of(source, prefix_words)
+    return {max(after, key=after.__getitem__): 1.0}
+
+
 next_word = Exercise(
     "next_word",
     phrasebook.next_word_distribution,
@@ -110,10 +120,10 @@ next_word = Exercise(
     {"of lists": next_word_of, "of text": next_word_by_text},
     {
         "joint": (lambda x, y: weighed(begun(x, y)), mistakes.not_conditioned),
-        "counted": (lambda x, y: weighed([(w, 1 / len(begun(x, y))) for w, _ in begun(x, y)]), mistakes.equal_shares),
-        "best": (lambda x, y: {max(next_word_of(x, y).items(), key=lambda one: one[1])[0]: 1.0}, mistakes.only_the_best),
+        "counted": (counted, mistakes.equal_shares),
+        "best": (best_alone, mistakes.only_the_best),
     },
-)  # fmt: skip
+)
 
 
 # --- 01: log-softmax with temperature
