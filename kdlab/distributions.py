@@ -62,7 +62,32 @@ def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """
     log_p = log_probabilities(logits, temperature)
     p = log_p.exp()
-    return -(p * log_p.masked_fill(p == 0, 0.0)).sum(-1)
+    return 0.0 - (p * log_p.masked_fill(p == 0, 0.0)).sum(-1)  # 0 of a certain outcome, and not -0
+
+
+def entries_for_mass(logits: Tensor, mass: float, temperature: float = 1.0) -> Tensor:
+    """How many entries, the most probable first, hold at least a share `mass` of the probability.
+
+    Args:
+        logits: [..., vocabulary].
+        mass: more than 0 and less than 1.
+        temperature: > 0.
+
+    Returns:
+        [...] counts from 1 to the vocabulary, int64.
+
+    Raises:
+        ValueError: a mass outside (0, 1), or logits or a temperature as in `log_probabilities`.
+
+    >>> entries_for_mass(torch.log(torch.tensor([0.2, 0.5, 0.3])), mass=0.7)
+    tensor(2)
+    """
+    if not 0 < mass < 1:
+        raise ValueError(f"mass: got {mass}, expected more than 0 and less than 1")
+    p = log_probabilities(logits, temperature).exp()
+    held = p.sort(-1, descending=True).values.cumsum(-1)
+    # Rounding may leave the last sum below a mass that is nearly 1.
+    return ((held < mass).sum(-1) + 1).clamp(max=p.shape[-1])
 
 
 def align(logits: Tensor, labels: Tensor, alignment: Alignment) -> tuple[Tensor, Tensor]:

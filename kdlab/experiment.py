@@ -370,16 +370,8 @@ def get_teacher(
     if settings.teacher is not None:
         name = settings.teacher[0].removeprefix("hub:")
         return load_model(name, device), load_tokenizer(name), {}
-    identity = {
-        "version": kdlab.__version__,
-        "text": fingerprint([task.teacher_text.sources, task.teacher_text.targets]),
-        "validation": fingerprint([task.corpus.validation.sources, task.corpus.validation.targets]),
-        "vocabulary": profile.vocabulary,
-        "architecture": asdict(profile.teacher),
-        "recipe": asdict(profile.teacher_recipe),
-        "seed": TEACHER_SEED,
-    }
-    folder = cache_folder() / "teachers" / fingerprint(identity)
+    identity = _teacher_identity(profile, task)
+    folder = _teacher_folder(identity)
     folder.mkdir(parents=True, exist_ok=True)
     # A second run waits and then finds it finished. The processes of one run train it together: the main one locks.
     with FileLock(folder / "lock") if processes.is_main() else nullcontext():
@@ -419,6 +411,37 @@ def further_teachers(
             )
         models.append(load_model(name.removeprefix("hub:"), device))
     return models
+
+
+def trained_teacher(profile: Profile, task: Task) -> Path | None:
+    """The folder in the user's cache of a teacher that is trained to its end; None where there is none.
+
+    >>> from kdlab.profiles import PROFILES
+    >>> from kdlab.text.parallel import Corpus
+    >>> text = ParallelText(["no one"], ["niemand"])
+    >>> task = Task(Corpus("never trained", ("en", "de"), text, text, {"test": text}, []), text)
+    >>> trained_teacher(PROFILES["text", "ci"], task) is None
+    True
+    """
+    folder = _teacher_folder(_teacher_identity(profile, task))
+    return None if finished(folder) is None else folder
+
+
+def _teacher_folder(identity: dict[str, Any]) -> Path:
+    return cache_folder() / "teachers" / fingerprint(identity)
+
+
+def _teacher_identity(profile: Profile, task: Task) -> dict[str, Any]:
+    """All that a trained teacher depends on."""
+    return {
+        "version": kdlab.__version__,
+        "text": fingerprint([task.teacher_text.sources, task.teacher_text.targets]),
+        "validation": fingerprint([task.corpus.validation.sources, task.corpus.validation.targets]),
+        "vocabulary": profile.vocabulary,
+        "architecture": asdict(profile.teacher),
+        "recipe": asdict(profile.teacher_recipe),
+        "seed": TEACHER_SEED,
+    }
 
 
 def train_teacher(profile: Profile, task: Task, folder: Path) -> None:

@@ -128,6 +128,42 @@ def counted_upwards(call: Call) -> Iterator[Any]:
     yield (held < call["mass"]).sum(-1) + 1
 
 
+# --- the next word of a sentence: the exercise takes `source` and `prefix_words`
+
+
+@mistake("these are shares of all translations: divide by the share of those that begin with the prefix")
+def not_conditioned(call: Call) -> Iterator[Any]:
+    share = math.prod(
+        call.right(prefix_words=call["prefix_words"][:i])[word] for i, word in enumerate(call["prefix_words"])
+    )
+    yield {word: share * probability for word, probability in call.right().items()}
+
+
+@mistake("this is the most probable word alone: the distribution over all of them is asked for")
+def only_the_best(call: Call) -> Iterator[Any]:
+    right = call.right()
+    best = max(right, key=right.__getitem__)
+    yield {best: 1.0}
+    yield {best: right[best]}
+
+
+@mistake("every translation counts the same: it should count by its probability")
+def equal_shares(call: Call) -> Iterator[Any]:
+    """The number of translations that go on with a word, or that word as one of so many."""
+    words = list(call.right())
+    counts = {word: _how_many(call, [*call["prefix_words"], word]) for word in words}
+    yield {word: count / sum(counts.values()) for word, count in counts.items()}
+    yield counts
+    yield dict.fromkeys(words, 1 / len(words))
+
+
+def _how_many(call: Call, prefix: list[str]) -> int:
+    """Translations that begin with the prefix; a last word "" ends it."""
+    if prefix[-1] == "":
+        return 1
+    return sum(_how_many(call, [*prefix, word]) for word in call.right(prefix_words=prefix))
+
+
 # --- labels, padding, shift
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kdlab.classroom.comparison import is_right
@@ -42,8 +43,12 @@ class Call:
 
     @property
     def logits(self) -> dict[str, Tensor]:
-        """All inputs that are logits."""
-        return {name: value for name, value in self.inputs.items() if name.endswith("logits")}
+        """All inputs that are logits, float32 at least: a mistake in the formula is not one of rounding."""
+        return {
+            name: value.to(torch.promote_types(value.dtype, torch.float32))
+            for name, value in self.inputs.items()
+            if name.endswith("logits")
+        }
 
     @property
     def counted(self) -> Tensor:

@@ -22,6 +22,7 @@ from kdlab.classroom.explanation import HALF_PRECISION, NOT_DETACHED, OVERFLOW, 
 from kdlab.classroom.inputs import Maker
 from kdlab.classroom.recognition import Mistake
 from kdlab.distributions import entropy, log_probabilities, sequence_log_probability
+from kdlab.text.phrasebook import Phrasebook
 
 Function = Callable[..., Any]
 
@@ -55,6 +56,74 @@ def p_of(z: Tensor, T: float = 1.0) -> Tensor:
 def kl(a: Tensor, b: Tensor) -> Tensor:
     """KL(a || b) of two tensors of probabilities, a token."""
     return (a * (a.log() - b.log())).sum(-1)
+
+
+# --- 01: the next word after a prefix
+
+phrasebook = Phrasebook("small")
+
+
+def draw_prefix(seed: int) -> dict[str, Any]:
+    """One that can go on with different words, in different shares."""
+    for pair in phrasebook.sample(50, seed):
+        words = pair.target.split(" ")
+        for n in range(1, len(words)):
+            after = phrasebook.next_word_distribution(pair.source, words[:n])
+            if max(after.values()) - min(after.values()) > 0.01:
+                return {"source": pair.source, "prefix_words": words[:n]}
+    raise AssertionError(f"seed {seed} has no such sentence")
+
+
+def begun(source: str, prefix_words: list[str]) -> list[tuple[str, float]]:
+    """The next word of each translation that begins so, and that translation's probability."""
+    n = len(prefix_words)
+    split = [([*y.split(" "), ""], p) for y, p in phrasebook.translations(source).items()]
+    return [(words[n], p) for words, p in split if words[:n] == prefix_words]
+
+
+def weighed(rows: list[tuple[str, float]]) -> dict[str, float]:
+    return {word: sum(p for other, p in rows if other == word) for word, _ in rows}
+
+
+def next_word_of(source: str, prefix_words: list[str]) -> dict[str, float]:
+    rows = begun(source, prefix_words)
+    return weighed([(word, p / sum(q for _, q in rows)) for word, p in rows])
+
+
+def next_word_by_text(source: str, prefix_words: list[str]) -> dict[str, float]:
+    start = " ".join(prefix_words) + " "
+    rest = {
+        f"{y} "[len(start) :].split(" ")[0]: 0.0
+        for y in phrasebook.translations(source)
+        if f"{y} ".startswith(start)
+    }
+    for y, p in phrasebook.translations(source).items():
+        if f"{y} ".startswith(start):
+            rest[f"{y} "[len(start) :].split(" ")[0]] += p
+    return {word: p / sum(rest.values()) for word, p in rest.items()}
+
+
+def counted(source: str, prefix_words: list[str]) -> dict[str, float]:
+    rows = begun(source, prefix_words)
+    return weighed([(word, 1 / len(rows)) for word, _ in rows])
+
+
+def best_alone(source: str, prefix_words: list[str]) -> dict[str, float]:
+    after = next_word_of(source, prefix_words)
+    return {max(after, key=after.__getitem__): 1.0}
+
+
+next_word = Exercise(
+    "next_word",
+    phrasebook.next_word_distribution,
+    [draw_prefix],
+    {"of lists": next_word_of, "of text": next_word_by_text},
+    {
+        "joint": (lambda x, y: weighed(begun(x, y)), mistakes.not_conditioned),
+        "counted": (counted, mistakes.equal_shares),
+        "best": (best_alone, mistakes.only_the_best),
+    },
+)
 
 
 # --- 01: log-softmax with temperature
@@ -632,6 +701,7 @@ both_terms = Exercise(
 )
 
 EXERCISES = [
+    next_word,
     log_softmax,
     entropy_of,
     sequence,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kdlab.distributions import (
     TopK,
     align,
+    entries_for_mass,
     entropy,
     log_probabilities,
     sequence_log_probability,
@@ -230,3 +231,29 @@ INDICES = torch.zeros(2, 3, dtype=torch.int64)
 def test_bad_input_is_refused_with_its_name(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 1000), mass=st.floats(0.01, 0.99), temperature=st.sampled_from([0.5, 1.0, 4.0]))
+def test_so_many_entries_hold_the_mass_and_one_less_does_not(seed, mass, temperature) -> None:
+    logits = rows(9, seed=seed)
+    p = sorted((logits / temperature).softmax(-1).tolist(), reverse=True)
+    n = int(entries_for_mass(logits, mass, temperature))
+    assert sum(p[:n]) >= mass - 1e-12
+    assert sum(p[: n - 1]) < mass + 1e-12
+
+
+def test_the_mass_of_a_certain_row_is_in_one_entry_and_a_huge_mass_takes_all() -> None:
+    certain = torch.tensor([[0.0, -math.inf, -math.inf], [0.0, 0.0, 0.0]])
+    assert entries_for_mass(certain, 0.99).tolist() == [1, 3]
+    assert entries_for_mass(torch.zeros(7), 1 - 1e-12).item() == 7
+
+
+@pytest.mark.parametrize("mass", [0.0, 1.0, -0.5])
+def test_a_mass_outside_0_to_1_is_refused(mass: float) -> None:
+    with pytest.raises(ValueError, match=f"^mass: got {mass}, expected"):
+        entries_for_mass(torch.zeros(3), mass)
+
+
+def test_the_entropy_of_a_certain_outcome_is_0_and_not_minus_0() -> None:
+    assert math.copysign(1.0, entropy(torch.tensor([0.0, -math.inf])).item()) == 1.0
