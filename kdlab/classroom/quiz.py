@@ -1,9 +1,9 @@
 """Quizzes without JavaScript: `answer = "B"`, then an explanation for each choice, the chosen one first.
 
 In the author's script stand the choices with their explanations, as `show`'s last argument; the builder calls
-`encode`, and only what it returns stands in the release. The key is a salted hash there and the explanations are compressed, so nobody reads
-the answer by looking at the cell. It is no secret: with four choices and this file, who wants to knows
-it in a minute. That is enough where the points are for thinking about it.
+`encode`, and only what it returns stands in the release. The key is a salted hash there and the explanations
+are compressed, so nobody reads the answer by looking at the cell. It is no secret: with four choices and this
+file, who wants to knows it in a minute. That is enough where the points are for thinking about it.
 """
 
 from __future__ import annotations
