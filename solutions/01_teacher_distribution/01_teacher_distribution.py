@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 01 · The teacher's distribution
 #
-# The lab's translation model is excellent, large, slow and dear. It will be the *teacher* of a small model for the
-# app. What can it teach? More than its translations: how probable it finds each of them.
+# The lab's translation model is excellent, large, slow and dear. It will be the *teacher* of a small model
+# for the app. What can it teach? More than its translations: how probable it finds each of them.
 #
 # That is the teacher's distribution,
 #
@@ -38,8 +38,8 @@ profile = choose_profile(profile)
 # %% [markdown]
 # ## One question, six right answers
 #
-# The phrasebook is a grammar of English and German for travellers. It knows every right translation of a sentence and
-# its exact probability.
+# The phrasebook is a grammar of English and German for travellers. It knows every right translation of a
+# sentence and its exact probability.
 
 # %%
 from kdlab.text.phrasebook import Phrasebook
@@ -49,8 +49,8 @@ source = "Where is the bank?"
 phrasebook.translations(source)
 
 # %% [markdown]
-# *Bank* is where the money is, *Ufer* is the bank of a river. English does not say which. And *ist*, *liegt* and
-# *befindet sich* all mean *is*.
+# *Bank* is where the money is, *Ufer* is the bank of a river. English does not say which. And *ist*, *liegt*
+# and *befindet sich* all mean *is*.
 #
 # A good teacher knows all of that. One translation alone would hide it.
 
@@ -94,8 +94,8 @@ quiz.show(
 # %% [markdown]
 # ## Word by word
 #
-# No model lists all sentences. It writes one word after the other, and before each it has a distribution over the
-# *next word*. Multiplied, they give the sentence $y$ of the words $y_1, \ldots, y_n$:
+# No model lists all sentences. It writes one word after the other, and before each it has a distribution over
+# the *next word*. Multiplied, they give the sentence $y$ of the words $y_1, \ldots, y_n$:
 #
 # $$\Pr^t(y | c, z) = \prod_{i=1}^{n} \Pr^t(y_i | c, z, y_{<i})$$
 #
@@ -106,11 +106,13 @@ quiz.show(
 #
 # Get the next-word distribution from the distribution over sentences.
 #
-# > `next_word(source, prefix_words)` takes an English string and a list of German words, such as `["Wo", "ist"]`.
-# > It returns a dict: next word -> its probability, given that the translation begins with these words.
+# > `next_word(source, prefix_words)` takes an English string and a list of German words, such as `["Wo",
+# > "ist"]`. It returns a dict: next word -> its probability, given that the translation begins with these
+# > words.
 # >
 # > - Words are what is between single spaces: `"Wo ist das Ufer?".split(" ")`.
 # > - Where a translation ends after the prefix, the next word is `""`.
+# > - The prefix may be empty, `[]`.
 # > - Words that cannot follow are not in the dict. The values add up to 1.
 #
 # `phrasebook.translations(source)` is yours to use.
@@ -125,8 +127,8 @@ quiz.show(
 #
 # <details><summary>A hint</summary>
 #
-# For each translation: split it, and see whether its first `len(prefix_words)` words are the prefix. If so, add its
-# probability to the entry of the next word. At the end divide all entries by their sum.
+# For each translation: split it, and see whether its first `len(prefix_words)` words are the prefix. If so,
+# add its probability to the entry of the next word. At the end divide all entries by their sum.
 #
 # </details>
 
@@ -137,7 +139,7 @@ def next_word(source, prefix_words):
     n = len(prefix_words)
     found = {}
     for sentence, probability in phrasebook.translations(source).items():
-        words = sentence.split(" ") + [""]
+        words = [*sentence.split(" "), ""]
         if words[:n] == prefix_words:
             found[words[n]] = found.get(words[n], 0) + probability
     total = sum(found.values())
@@ -176,7 +178,8 @@ for inputs in [draw_prefix, juice, *endings, {"source": source, "prefix_words": 
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# From here on the notebook uses the phrasebook's own function, whatever yours does. So one mistake costs one exercise.
+# From here on the notebook uses the phrasebook's own function, whatever yours does. So one mistake costs
+# one exercise.
 #
 # After *Wo ist* the teacher cannot know: the river or the money?
 
@@ -187,8 +190,8 @@ for prefix in (["Wo"], ["Wo", "ist"], ["Wo", "ist", "die"]):
 # %% [markdown]
 # ## A teacher that had to learn
 #
-# The grammar is exact. Real languages have no such table, only models. So here is a small one, a transformer trained
-# on 40,000 sentence pairs of the phrasebook. It is our teacher.
+# The grammar is exact. Real languages have no such table, only models. So here is a small one, a transformer
+# trained on 40,000 sentence pairs of the phrasebook. It is our teacher.
 #
 # The first time, it is trained: some minutes. Then it lies in your cache.
 
@@ -199,25 +202,25 @@ phrasebook, tokenizer, teacher = phrasebook_teacher(may_train=profile != "grade"
 print(type(teacher).__name__)
 
 # %% [markdown]
-# `LiveTeacher` is the trained one. While a submission is graded nothing is trained: if the cache is empty, the exact
-# `PhrasebookTeacher` answers in its place.
+# `LiveTeacher` is the trained one. While a submission is graded nothing is trained: if the cache is empty,
+# the exact `PhrasebookTeacher` answers in its place.
 #
 # ### Tokens
 #
-# Models do not read words but *tokens*: frequent words, and pieces of rare ones. All tokens together are the vocabulary
-# $V$. The token `</s>` ends a sentence.
+# Models do not read words but *tokens*: frequent words, and pieces of rare ones. All tokens together are the
+# vocabulary $V$. The token `</s>` ends a sentence.
 
 # %%
 target = "Wo ist die Bank?"
 ids = tokenizer(text_target=target)["input_ids"]
 print(len(tokenizer), "tokens in V")
-print(list(zip(ids, [tokenizer.decode([i]) for i in ids])))
+print(list(zip(ids, [tokenizer.decode([i]) for i in ids], strict=True)))
 
 # %% [markdown]
 # ### Logits
 #
-# The teacher gets the source and the target. It returns one row of numbers for each place of the target: how well each
-# token of $V$ would fit there. These are the *logits* $z_t$, `[batch, length, V]`.
+# The teacher gets the source and the target. It returns one row of numbers for each place of the target: how
+# well each token of $V$ would fit there. These are the *logits* $z_t$, `[batch, length, V]`.
 
 # %%
 from kdlab.experiment import encode_pairs
@@ -240,8 +243,8 @@ print(list(logits.shape))
 print("from", logits.min().item(), "to", logits.max().item())
 
 # %% [markdown]
-# Row $i$ is computed from the source and the tokens *before* place $i$. So it is the logits for token $i$, and nothing
-# has to be shifted here.
+# Row $i$ is computed from the source and the tokens *before* place $i$. So it is the logits for token $i$,
+# and nothing has to be shifted here.
 
 # %% [markdown]
 # ## From logits to $P_t$
@@ -259,11 +262,11 @@ print("from", logits.min().item(), "to", logits.max().item())
 # The three dots are any axes before the last, such as batch and length.
 
 # %% [markdown]
-# $T = 1$ is the teacher as it was trained. A larger $T$ divides all logits, so their differences shrink and the
-# distribution gets flatter.
+# $T = 1$ is the teacher as it was trained. A larger $T$ divides all logits, so their differences shrink and
+# the distribution gets flatter.
 #
-# We store *logarithms* of probabilities. A probability of $0.00001$ for each of 10 tokens makes $10^{-50}$, which
-# float32 rounds to 0. Its logarithm, $-115$, is harmless.
+# We store *logarithms* of probabilities. A probability of $0.00001$ for each of 10 tokens makes $10^{-50}$,
+# which float32 rounds to 0. Its logarithm, $-115$, is harmless.
 
 # %% [markdown]
 # The formula as it stands breaks: float32 ends at about $3 \times 10^{38}$.
@@ -272,16 +275,16 @@ print("from", logits.min().item(), "to", logits.max().item())
 torch.tensor([10.0, 100.0, 1000.0]).exp()
 
 # %% [markdown]
-# The way out: softmax does not change when the same number is subtracted from all logits. Why? The factor that it makes
-# stands above and below the fraction line.
+# The way out: softmax does not change when the same number is subtracted from all logits. Why? The factor
+# that it makes stands above and below the fraction line.
 #
 # Which number would keep every $\exp$ at 1 or below?
 
 # %% [markdown]
 # ### Exercise: log-softmax
 #
-# > `log_softmax(logits, temperature)` takes `[..., V]` and a number > 0. It returns $\log p_t$: `[..., V]`, in nats
-# > (natural logarithm).
+# > `log_softmax(logits, temperature)` takes `[..., V]` and a number > 0. It returns $\log p_t$: `[..., V]`,
+# > in nats (natural logarithm).
 # >
 # > - Finite for logits of 10,000 and more.
 # > - A logit of `-inf` means probability 0: its logarithm is `-inf`, and the others are right.
@@ -290,14 +293,15 @@ torch.tensor([10.0, 100.0, 1000.0]).exp()
 #
 # <details><summary>A hint: the formula</summary>
 #
-# Take the logarithm of the softmax by hand: the fraction becomes a difference,
-# $\log p_t(i) = z_t(i)/T - \log \sum_j \exp(z_t(j)/T)$.
+# Take the logarithm of the softmax by hand: the fraction becomes a difference, $\log p_t(i) = z_t(i)/T - \log
+# \sum_j \exp(z_t(j)/T)$.
 #
 # </details>
 #
 # <details><summary>A hint: the overflow</summary>
 #
-# `x.max(-1, keepdim=True).values` is the largest logit of each row. Subtract it first; after that the formula is safe.
+# `x.max(-1, keepdim=True).values` is the largest logit of each row. Subtract it first; after that the
+# formula is safe.
 #
 # </details>
 
@@ -369,18 +373,18 @@ assert torch.allclose(log_softmax(hidden + 7, 0.5), log_softmax(hidden, 0.5), at
 log_p = distributions.log_probabilities(logits)
 vocabulary = [tokenizer.decode([i]) for i in range(len(tokenizer))]
 best = log_p[0, 2].exp().topk(5)
-for probability, i in zip(best.values.tolist(), best.indices.tolist()):
+for probability, i in zip(best.values.tolist(), best.indices.tolist(), strict=True):
     print(f"{vocabulary[i]:10} {probability:.4f}")
 
 # %% [markdown]
-# The grammar says *die* 0.5 and *das* 0.5. The trained teacher comes near it and is not exact. Whatever it believes, its
-# student will learn.
+# The grammar says *die* 0.5 and *das* 0.5. The trained teacher comes near it and is not exact. Whatever it
+# believes, its student will learn.
 
 # %% [markdown]
 # ## Temperature, seen
 #
-# Place 1, after *Wo*, at three temperatures. `l` is how *liegt* begins, `be` how *befindet* does: rare words come in
-# pieces.
+# Place 1, after *Wo*, at three temperatures. `l` is how *liegt* begins, `be` how *befindet* does: rare words
+# come in pieces.
 
 # %%
 place = 1  # after "Wo"
@@ -396,8 +400,8 @@ def at_temperatures(temperatures):
 at_temperatures([0.5, 1.0, 2.0])
 
 # %% [markdown]
-# Move the slider: what happens to the order of the tokens, and what to *all others*? (No slider? You see the figure at
-# $T = 4$.)
+# Move the slider: what happens to the order of the tokens, and what to *all others*? (No slider? You see the
+# figure at $T = 4$.)
 
 # %%
 from kdlab.classroom.slider import slider
@@ -405,8 +409,8 @@ from kdlab.classroom.slider import slider
 slider(lambda t: at_temperatures([t]), "T", [0.25, 0.5, 1.0, 2.0, 4.0, 8.0], start=4.0)
 
 # %% [markdown]
-# Why would anyone raise $T$? At $T = 1$ the rare tokens hold next to nothing, and a student hardly notices what the
-# teacher thinks of them. A higher $T$ makes it visible. Notebook 04 comes back to it.
+# Why would anyone raise $T$? At $T = 1$ the rare tokens hold next to nothing, and a student hardly notices
+# what the teacher thinks of them. A higher $T$ makes it visible. Notebook 04 comes back to it.
 
 # %% quiz="temperature" points=1
 # T is raised from 1 to 4. What stays the same?
@@ -438,14 +442,14 @@ quiz.show(
 #
 # $$H(p_t) = - \sum_v p_t(v) \log p_t(v)$$
 #
-# 0 says: certain. $\log V$, for a vocabulary of that size, says: every token is as good as any other. Its unit is the
-# *nat*, because the logarithm is natural.
+# 0 says: certain. $\log V$, for a vocabulary of that size, says: every token is as good as any other. Its
+# unit is the *nat*, because the logarithm is natural.
 
 # %% [markdown]
 # By hand: for two tokens with 0.5 each, $H = -(0.5 \log 0.5 + 0.5 \log 0.5) = \log 2 = 0.693$ nats.
 #
-# For 1 and 0 the formula has $0 \log 0$. By convention that is 0: what never happens adds nothing. Python does not know
-# the convention.
+# For 1 and 0 the formula has $0 \log 0$. By convention that is 0: what never happens adds nothing. Python
+# does not know the convention.
 
 # %%
 zero = torch.tensor(0.0)
@@ -545,8 +549,8 @@ plots.entropy_along_target(
 )
 
 # %% [markdown]
-# Two tall bars: which verb, and which noun. *die* and *das* are the choice between money and river. After that the
-# sentence is decided, and both know it.
+# Two tall bars: which verb, and which noun. *die* and *das* are the choice between money and river. After
+# that the sentence is decided, and both know it.
 #
 # These bars are not the teacher's ignorance. They are in the question. No student can remove them.
 
@@ -574,8 +578,8 @@ quiz.show(
 )
 
 # %% [markdown]
-# It is still often done, since it is cheap. It is called sequence-level distillation, and notebook 07 measures what it
-# costs.
+# It is still often done, since it is cheap. It is called sequence-level distillation, and notebook 07
+# measures what it costs.
 
 # %% [markdown]
 # ## The log-probability of a sentence
@@ -587,8 +591,8 @@ quiz.show(
 # Each term is one entry of a row of $\log p_t$: that of the token which really stands there.
 
 # %% [markdown]
-# Sentences in a batch differ in length. The short ones are *padded*: their labels end in `-100`, which is no token and
-# must not count.
+# Sentences in a batch differ in length. The short ones are *padded*: their labels end in `-100`, which is no
+# token and must not count.
 
 # %%
 six = list(phrasebook.translations(source))
@@ -599,8 +603,9 @@ print(labels_of_six[:3])
 # %% [markdown]
 # ### Exercise: the log-probability of a padded sequence
 #
-# > `sequence_log_probability(logits, labels)` takes `[batch, length, V]` and integers `[batch, length]`. Row $i$ of the
-# > logits belongs to label $i$: nothing is shifted. It returns $\log \Pr^t(y|c,z)$ of each sequence: `[batch]`, in nats.
+# > `sequence_log_probability(logits, labels)` takes `[batch, length, V]` and integers `[batch, length]`. Row
+# > $i$ of the logits belongs to label $i$: nothing is shifted. It returns $\log \Pr^t(y|c,z)$ of each
+# > sequence: `[batch]`, in nats.
 # >
 # > A label of `-100` adds 0.
 #
@@ -612,8 +617,8 @@ print(labels_of_six[:3])
 #
 # <details><summary>A hint: how gather works</summary>
 #
-# `log_p.gather(-1, index)` takes from each row the entry that `index` names. Both need the same number of axes:
-# `labels.unsqueeze(-1)` is `[batch, length, 1]`, and `.squeeze(-1)` takes the last axis off again.
+# `log_p.gather(-1, index)` takes from each row the entry that `index` names. Both need the same number of
+# axes: `labels.unsqueeze(-1)` is `[batch, length, 1]`, and `.squeeze(-1)` takes the last axis off again.
 #
 # </details>
 #
@@ -690,7 +695,7 @@ for inputs in (
 found = distributions.sequence_log_probability(
     logits_of_six, labels_of_six, alignment="encoder_decoder"
 ).exp()
-for sentence, probability in zip(six, found.tolist()):
+for sentence, probability in zip(six, found.tolist(), strict=True):
     print(f"{sentence:27} teacher {probability:.3f}   truth {phrasebook.translations(source)[sentence]:.3f}")
 print(f"{'all six':27} teacher {found.sum():.3f}   truth 1.000")
 
@@ -702,24 +707,24 @@ print(f"{'all six':27} teacher {found.sum():.3f}   truth 1.000")
 # %% [markdown]
 # ## How much of $P_t$ must be kept?
 #
-# One row of $P_t$ has as many numbers as $V$ has tokens: 800 here, 100,000 and more in large models, for every place of
-# every sentence. Storing them all fills disks.
+# One row of $P_t$ has as many numbers as $V$ has tokens: 800 here, 100,000 and more in large models, for
+# every place of every sentence. Storing them all fills disks.
 #
 # But most are nearly 0. How many tokens, the most probable first, hold 99% of the probability, the *mass*?
 
 # %% [markdown]
 # ### Exercise: tokens for a mass
 #
-# > `tokens_for_mass(logits, mass)` takes `[..., V]` and a number between 0 and 1. It returns the smallest $n$ such that
-# > the $n$ most probable tokens have *at least* this probability together: `[...]`, integers.
+# > `tokens_for_mass(logits, mass)` takes `[..., V]` and a number between 0 and 1. It returns the smallest $n$
+# > such that the $n$ most probable tokens have *at least* this probability together: `[...]`, integers.
 #
-# By hand: probabilities 0.5, 0.3, 0.15, 0.05. Added up from the largest: 0.5, 0.8, 0.95, 1. A mass of 0.9 takes 3 tokens,
-# a mass of 0.4 takes 1.
+# By hand: probabilities 0.5, 0.3, 0.15, 0.05. Added up from the largest: 0.5, 0.8, 0.95, 1. A mass of 0.9
+# takes 3 tokens, a mass of 0.4 takes 1.
 #
 # <details><summary>A hint</summary>
 #
-# `p.sort(-1, descending=True).values` has the largest first, and `.cumsum(-1)` adds up along the row. How many of these
-# sums are still below the mass? You need one token more.
+# `p.sort(-1, descending=True).values` has the largest first, and `.cumsum(-1)` adds up along the row. How
+# many of these sums are still below the mass? You need one token more.
 #
 # </details>
 
@@ -772,18 +777,19 @@ for inputs in (
 
 # %%
 for temperature in (1.0, 4.0):
-    counts = distributions.entries_for_mass(logits[0], 0.99, temperature)
-    print("T =", temperature, list(zip([vocabulary[i] for i in ids], counts.tolist())))
+    counts = distributions.entries_for_mass(logits[0], 0.99, temperature).tolist()
+    print("T =", temperature, dict(zip([vocabulary[i] for i in ids], counts, strict=True)))
 
 # %% [markdown]
-# At $T = 1$ a handful of 800 is enough. At $T = 4$ it is not. So who stores a teacher's answers decides on the temperature
-# first. Notebook 10 keeps such a short list on disk, and bounds the error.
+# At $T = 1$ a handful of 800 is enough. At $T = 4$ nearly all are needed. So who stores a teacher's answers
+# decides on the temperature first. Notebook 10 keeps such a short list on disk, and bounds the error.
 
 # %% [markdown]
 # ## Summary
 #
 # - $P_t = \Pr^t(\cdot|c,z)$ is one number for each output, not one output.
-# - A model gives it token by token: softmax of logits, kept as logarithms, the largest logit subtracted first.
+# - A model gives it token by token: softmax of logits, kept as logarithms, the largest logit subtracted
+#   first.
 # - Temperature changes how flat it is, never the order.
 # - Entropy says how undecided it is. With several right translations it is not 0, and should not be.
 # - A sentence's log-probability is a sum over its tokens; padding is left out.
@@ -792,10 +798,13 @@ for temperature in (1.0, 4.0):
 # %% [markdown]
 # ## Where this stands, and what to read
 #
-# That a large model's whole output teaches more than its best answer is the idea of knowledge distillation. The word and
-# the temperature are from Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural Network* (2015). Before that,
-# Buciluă, Caruana and Niculescu-Mizil compressed ensembles into one small model: *Model Compression* (2006).
+# That a large model's whole output teaches more than its best answer is the idea of knowledge distillation.
+# The word and the temperature are from Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural
+# Network* (2015). Before that, Buciluă, Caruana and Niculescu-Mizil compressed ensembles into one small
+# model: *Model Compression* (2006).
 #
-# For translation, word by word and by sentences: Kim and Rush, *Sequence-Level Knowledge Distillation* (2016).
+# For translation, word by word and by sentences: Kim and Rush, *Sequence-Level Knowledge Distillation*
+# (2016).
 #
-# **Next:** `02_student_distribution`: the small model that is to learn this, and how to keep the teacher still.
+# **Next:** `02_student_distribution`: the small model that is to learn this, and how to keep the teacher
+# still.

@@ -64,12 +64,13 @@ phrasebook = Phrasebook("small")
 
 
 def draw_prefix(seed: int) -> dict[str, Any]:
-    """One that can go on with different words, in different shares."""
+    """One that not all translations begin with, and that can go on with different words, in different shares."""
     for pair in phrasebook.sample(50, seed):
         words = pair.target.split(" ")
         for n in range(1, len(words)):
             after = phrasebook.next_word_distribution(pair.source, words[:n])
-            if max(after.values()) - min(after.values()) > 0.01:
+            share = sum(p for _, p in begun(pair.source, words[:n]))
+            if share < 0.9 and max(after.values()) - min(after.values()) > 0.01:
                 return {"source": pair.source, "prefix_words": words[:n]}
     raise AssertionError(f"seed {seed} has no such sentence")
 
