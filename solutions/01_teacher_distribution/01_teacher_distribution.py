@@ -167,7 +167,7 @@ checks.function(
 )
 
 # %% test="next_word" points=2
-assert callable(next_word), "next_word is to be a function"
+assert abs(next_word(source, ["Wo", "ist"])["die"] - 0.5) < 1e-4, "after Wo ist, die has 0.5"
 ### BEGIN HIDDEN TESTS
 endings = [{"source": source, "prefix_words": words.split(" ")} for words in phrasebook.translations(source)]
 juice = {"source": "I ordered an orange juice yesterday.", "prefix_words": ["Ich", "habe"]}
@@ -341,7 +341,7 @@ checks.function(
 )
 
 # %% test="log_softmax" points=3
-assert callable(log_softmax), "log_softmax is to be a function"
+assert abs(float(log_softmax(torch.zeros(4), 1.0)[0]) + 1.3863) < 1e-3, "four equal logits: log 0.25 each"
 ### BEGIN HIDDEN TESTS
 for inputs in (
     fresh("logits", "temperature"),
@@ -508,7 +508,7 @@ checks.function(
 )
 
 # %% test="entropy" points=2
-assert callable(entropy), "entropy is to be a function"
+assert abs(float(entropy(torch.zeros(4), 1.0)) - 1.3863) < 1e-3, "four equal logits: log 4 nats"
 ### BEGIN HIDDEN TESTS
 for inputs in (
     fresh("logits", "temperature"),
@@ -670,7 +670,8 @@ checks.function(
 )
 
 # %% test="sequence_log_probability" points=3
-assert callable(sequence_log_probability), "sequence_log_probability is to be a function"
+halves = sequence_log_probability(torch.zeros(1, 3, 2), torch.tensor([[0, 1, -100]]))
+assert abs(float(halves) + 1.3863) < 1e-3, "two halves: 2 log 0.5"
 ### BEGIN HIDDEN TESTS
 for inputs in (
     fresh("logits", "labels", shape=(3, 4, 6)),
@@ -757,7 +758,8 @@ checks.function(
 )
 
 # %% test="tokens_for_mass" points=2
-assert callable(tokens_for_mass), "tokens_for_mass is to be a function"
+four = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+assert int(tokens_for_mass(four, 0.9)) == 3, "0.5, 0.3, 0.15, 0.05: 0.9 takes 3 tokens"
 ### BEGIN HIDDEN TESTS
 for inputs in (
     fresh("logits", "mass", shape=(3, 4, 12)),
