@@ -106,9 +106,9 @@ quiz.show(
 #
 # Get the next-word distribution from the distribution over sentences.
 #
-# > `next_word(source, prefix_words)` takes an English string and a list of German words, such as `["Wo",
-# > "ist"]`. It returns a dict: next word -> its probability, given that the translation begins with these
-# > words.
+# > `next_word(source, prefix_words)` takes an English string and a list of German words.
+# > `next_word(source, ["Wo", "ist"])` returns a dict: next word -> its probability, given that the translation
+# > begins with *Wo ist*.
 # >
 # > - Words are what is between single spaces: `"Wo ist das Ufer?".split(" ")`.
 # > - Where a translation ends after the prefix, the next word is `""`.
@@ -167,7 +167,7 @@ checks.function(
 )
 
 # %% test="next_word" points=2
-assert callable(next_word), "next_word is to be a function"
+assert abs(next_word(source, ["Wo", "ist"])["die"] - 0.5) < 1e-4, "after Wo ist, die has 0.5"
 ### BEGIN HIDDEN TESTS
 endings = [{"source": source, "prefix_words": words.split(" ")} for words in phrasebook.translations(source)]
 juice = {"source": "I ordered an orange juice yesterday.", "prefix_words": ["Ich", "habe"]}
@@ -278,7 +278,7 @@ torch.tensor([10.0, 100.0, 1000.0]).exp()
 # The way out: softmax does not change when the same number is subtracted from all logits. Why? The factor
 # that it makes stands above and below the fraction line.
 #
-# Which number would keep every $\exp$ at 1 or below?
+# Which number would keep every $\exp$ at 1 or below? It may be another one for each row.
 
 # %% [markdown]
 # ### Exercise: log-softmax
@@ -293,8 +293,8 @@ torch.tensor([10.0, 100.0, 1000.0]).exp()
 #
 # <details><summary>A hint: the formula</summary>
 #
-# Take the logarithm of the softmax by hand: the fraction becomes a difference, $\log p_t(i) = z_t(i)/T - \log
-# \sum_j \exp(z_t(j)/T)$.
+# Take the logarithm of the softmax by hand: the fraction becomes a difference,
+# $\log p_t(i) = z_t(i)/T - \log \sum_j \exp(z_t(j)/T)$.
 #
 # </details>
 #
@@ -341,7 +341,7 @@ checks.function(
 )
 
 # %% test="log_softmax" points=3
-assert callable(log_softmax), "log_softmax is to be a function"
+assert abs(float(log_softmax(torch.zeros(4), 1.0)[0]) + 1.3863) < 1e-3, "four equal logits: log 0.25 each"
 ### BEGIN HIDDEN TESTS
 for inputs in (
     fresh("logits", "temperature"),
@@ -508,7 +508,7 @@ checks.function(
 )
 
 # %% test="entropy" points=2
-assert callable(entropy), "entropy is to be a function"
+assert abs(float(entropy(torch.zeros(4), 1.0)) - 1.3863) < 1e-3, "four equal logits: log 4 nats"
 ### BEGIN HIDDEN TESTS
 for inputs in (
     fresh("logits", "temperature"),
@@ -609,7 +609,8 @@ print(labels_of_six[:3])
 # >
 # > A label of `-100` adds 0.
 #
-# Temperature is 1 here.
+# Temperature is 1 here, so `distributions.log_probabilities(logits)` is the $\log p_t$ that you need. The labels are
+# int64, as an index should be.
 
 # %% [markdown]
 # By hand, with 2 tokens in $V$ and probabilities 0.5 everywhere: labels `[0, 1, -100]` give
@@ -669,7 +670,8 @@ checks.function(
 )
 
 # %% test="sequence_log_probability" points=3
-assert callable(sequence_log_probability), "sequence_log_probability is to be a function"
+halves = sequence_log_probability(torch.zeros(1, 3, 2), torch.tensor([[0, 1, -100]]))
+assert abs(float(halves) + 1.3863) < 1e-3, "two halves: 2 log 0.5"
 ### BEGIN HIDDEN TESTS
 for inputs in (
     fresh("logits", "labels", shape=(3, 4, 6)),
@@ -717,6 +719,7 @@ print(f"{'all six':27} teacher {found.sum():.3f}   truth 1.000")
 #
 # > `tokens_for_mass(logits, mass)` takes `[..., V]` and a number between 0 and 1. It returns the smallest $n$
 # > such that the $n$ most probable tokens have *at least* this probability together: `[...]`, integers.
+# > The probabilities are `logits.softmax(-1)`.
 #
 # By hand: probabilities 0.5, 0.3, 0.15, 0.05. Added up from the largest: 0.5, 0.8, 0.95, 1. A mass of 0.9
 # takes 3 tokens, a mass of 0.4 takes 1.
@@ -755,7 +758,8 @@ checks.function(
 )
 
 # %% test="tokens_for_mass" points=2
-assert callable(tokens_for_mass), "tokens_for_mass is to be a function"
+four = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+assert int(tokens_for_mass(four, 0.9)) == 3, "0.5, 0.3, 0.15, 0.05: 0.9 takes 3 tokens"
 ### BEGIN HIDDEN TESTS
 for inputs in (
     fresh("logits", "mass", shape=(3, 4, 12)),

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from kdlab.classroom.notebooks import read_script, source_notebook
+from kdlab.classroom.script import HIDDEN_TESTS, without_regions
 
 ROOT = Path(__file__).parents[2]
 FILES = {path.stem: path for path in sorted((Path(__file__).parent / "answers").glob("[0-9]*.py"))}
@@ -126,6 +127,8 @@ def test_every_exercise_has_its_answers(notebook):
 
 @pytest.mark.parametrize("notebook", ANSWERS)
 def test_an_exercise_that_is_not_begun_is_no_accident(notebook, capsys):
+    """Not in the release either, whose tests have no hidden part."""
+    tests = {cell.name: cell for cell in script(notebook).cells if cell.kind == "test"}
     for exercise in ANSWERS[notebook]:
         head = next(line for line in cells(notebook)[exercise].splitlines() if line.strip())
         if not head.startswith("def "):
@@ -133,3 +136,9 @@ def test_an_exercise_that_is_not_begun_is_no_accident(notebook, capsys):
         said, error = submit(notebook, exercise, f"{head}\n    raise NotImplementedError", capsys)
         assert "not written yet" in said, exercise
         assert isinstance(error, NotImplementedError), exercise
+        visible = without_regions(tests[exercise].source, HIDDEN_TESTS)
+        namespace = dict(namespaces(notebook)[exercise])
+        run(f"{head}\n    raise NotImplementedError", exercise, namespace)
+        run(cells(notebook)[f"check_{exercise}"], f"check_{exercise}", namespace)
+        with pytest.raises(NotImplementedError):
+            run(visible, f"test_{exercise}", namespace)
