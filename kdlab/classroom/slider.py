@@ -30,7 +30,7 @@ def slider(draw: Callable[[Any], Any], name: str, values: Sequence[Any], start: 
         raise ValueError(f"start: got {start!r}, expected one of {list(values)}")
     figure = display(draw(start), display_id=True)  # type: ignore[no-untyped-call]
     try:
-        from ipywidgets import SelectionSlider  # type: ignore[import-untyped]
+        from ipywidgets import SelectionSlider
     except ImportError:
         return
     widget = SelectionSlider(options=values, value=start, description=name)
