@@ -99,7 +99,16 @@ class Profile:
     @property
     def learns_from_references(self) -> bool:
         """Whether labelled sources keep their references as a distilled student's targets."""
-        return self.level == "word" or (self.level == "both" and self.keep_references)
+        return keeps_references(self.level, keep=self.keep_references)
+
+
+def keeps_references(level: str, *, keep: bool) -> bool:
+    """`Profile.learns_from_references`, for a run's record, which holds a level and a profile's fields.
+
+    >>> [keeps_references(level, keep=True) for level in ("word", "both", "sequence")]
+    [True, True, False]
+    """
+    return level == "word" or (level == "both" and keep)
 
 
 _PHRASEBOOK_CPU = Profile(

@@ -16,7 +16,7 @@ from kdlab.files import cache_folder, fingerprint, read_json
 from kdlab.generation import Search, search_batch
 from kdlab.loading import load_model
 from kdlab.losses import DistillationLoss
-from kdlab.profiles import PhrasebookSizes
+from kdlab.profiles import PhrasebookSizes, keeps_references
 from kdlab.settings import Settings
 from kdlab.task import Task, load_task
 from kdlab.teachers import live_teacher
@@ -116,7 +116,7 @@ def _case(folder: Path, report: Mapping[str, Any]) -> Case:
     teachers = [load_model(name.removeprefix("hub:"), device) for name in names]
     tokenizer = load_tokenizer(names[0])
     examples = encode_pairs(tokenizer, task.corpus.validation)[:SENTENCES]
-    if not (level == "word" or (level == "both" and profile.get("keep_references", False))):
+    if not keeps_references(level, keep=profile.get("keep_references", False)):
         sources = [example.source_ids for example in examples]
         targets = search_batch(teachers[0], sources, Search(**profile["pseudo_targets"]))
         examples = [
