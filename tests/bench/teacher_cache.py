@@ -23,7 +23,6 @@ import kdlab
 from kdlab.allocator import keep_memory
 from kdlab.cache import TeacherCache, build_cache
 from kdlab.distributions import TopK
-from kdlab.experiment import encode_pairs, train_teacher
 from kdlab.loading import load_model
 from kdlab.profiles import PROFILES
 from kdlab.settings import Settings
@@ -31,9 +30,10 @@ from kdlab.shards import Keep
 from kdlab.students import count_parameters, new_model
 from kdlab.task import load_task
 from kdlab.teachers import CachedTeacher, LiveTeacher
-from kdlab.text.batches import BatchSchedule, Example, by_length, collate, example_lengths
+from kdlab.text.batches import BatchSchedule, Example, by_length, collate, encode_pairs, example_lengths
 from kdlab.text.parallel import read_corpus
 from kdlab.text.tokenizers import load_tokenizer
+from kdlab.trained_teacher import train_teacher
 
 KEEPS = {
     "k=8": Keep(8, 0.0),

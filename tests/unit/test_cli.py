@@ -83,7 +83,7 @@ def test_translate_reads_standard_input(run):
 
 def test_second_run_takes_the_teacher_from_the_cache(run, monkeypatch, capsys):
     monkeypatch.setattr(
-        "kdlab.experiment.train_teacher", lambda *_: pytest.fail("the teacher is trained again")
+        "kdlab.trained_teacher.train_teacher", lambda *_: pytest.fail("the teacher is trained again")
     )
     command = ["distill", "--data", str(run), "--profile", "ci", "--out", str(run / "two"), "--updates", "10"]
     assert main(command) == 0
