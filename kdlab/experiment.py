@@ -330,6 +330,7 @@ class Experiment:
 def check_smaller(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
     """Refuse a teacher that is no smaller than its student, where the weak is to teach the strong.
 
+    >>> from kdlab.text.tokenizers import train_tokenizer
     >>> tokenizer = train_tokenizer(["a b"], 300)
     >>> small, large = (new_model(Architecture(size, 1, 1, 8), tokenizer, seed=0) for size in (8, 16))
     >>> check_smaller(small, large)

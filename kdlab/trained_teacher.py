@@ -35,6 +35,7 @@ def get_teacher(
 
     >>> import tempfile
     >>> from kdlab.profiles import PROFILES
+    >>> from kdlab.students import Architecture
     >>> from kdlab.text.parallel import Corpus, ParallelText
     >>> text = ParallelText(["a b"], ["x y"])
     >>> task = Task(Corpus("letters", ("en", "de"), text, text, {"test": text}, []), text)
@@ -73,6 +74,7 @@ def further_teachers(
         ValueError: one with another vocabulary.
 
     >>> import tempfile
+    >>> from kdlab.students import Architecture
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     tokenizer = train_tokenizer(["a b", "x y"], 300)
     ...     _ = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).save_pretrained(folder)
@@ -128,7 +130,9 @@ def train_teacher(profile: Profile, task: Task, folder: Path) -> None:
     """Tokenizer and teacher, from scratch.
 
     >>> import tempfile
+    >>> from dataclasses import replace
     >>> from kdlab.profiles import PROFILES
+    >>> from kdlab.students import Architecture
     >>> from kdlab.text.parallel import Corpus, ParallelText
     >>> text = ParallelText(["a b"], ["x y"])
     >>> task = Task(Corpus("letters", ("en", "de"), text, text, {"test": text}, []), text)
