@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from kdlab import processes
-from kdlab.cache import Cacheable, TeacherCache, build_cache, identity
+from kdlab.cache import Cacheable, TeacherCache, build_cache
+from kdlab.cache_folder import identity
 from kdlab.files import cache_folder, fingerprint, read_json, write_json
 from kdlab.shards import Keep
 from kdlab.text.batches import Example
