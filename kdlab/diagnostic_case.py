@@ -1,4 +1,4 @@
-"""What the checks of `diagnose` share: a student, a teacher, batches, and the answers both give; how sure is sure."""
+"""What the checks of `diagnose` share: a student, a teacher, batches, and the answers both give."""
 
 from __future__ import annotations
 
@@ -12,23 +12,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from kdlab.diagnostic_values import dense, kl, label_scores
 from kdlab.distributions import TopK, entropy, log_probabilities
-from kdlab.divergences import make_divergence
 from kdlab.loss_probe import Loss, LossKind, identify_loss
 from kdlab.losses import DistillationLoss
 from kdlab.model_io import REQUIRED_INPUTS, Batch
 from kdlab.teachers import Teacher
-from kdlab.token_divergence import token_divergence
 
 Verdict = Literal["fault", "explains", "clear", "skipped"]
 
-# One-sided, in standard errors: one chance in 2,000 for one test, one in a hundred for the dozen or so that a
-# diagnosis makes.
-SIGNIFICANT = 3.3
 # A cause that makes up less than a tenth of what is too much is not why a loss is high.
 MATTERS = 0.1
-# -inf has no mean; a nat of surprise beyond this is a token that the model excludes.
-EXCLUDED = -50.0
 MODEL_INPUTS = REQUIRED_INPUTS["encoder_decoder"]
 OWN_KEYS = (*MODEL_INPUTS, "labels", "example_ids")  # the rest of a batch is for the teacher alone
 
@@ -297,125 +291,6 @@ def ask_or_none(case: Case, batch: Batch) -> Tensor | TopK | None:
         return case.teacher(batch)
     except ValueError:
         return None
-
-
-def dense(target: Tensor | TopK) -> Tensor:
-    """Log-probabilities [..., vocabulary]; a `TopK`'s tail is spread evenly over the entries it stands for.
-
-    >>> top = TopK.from_logits(torch.tensor([0.6, 0.3, 0.1]).log(), k=1)
-    >>> dense(top).exp()  # the tail's 0.4, in halves
-    tensor([0.6000, 0.2000, 0.2000])
-    """
-    if isinstance(target, Tensor):
-        return log_probabilities(target)
-    known = target.indices >= 0
-    rest = (target.vocabulary - known.sum(-1)).clamp_min(1).log()
-    spread = (target.tail_log_probability - rest)[..., None]
-    # An empty place is written to one entry more, which is then cut off.
-    whole = spread.expand(*spread.shape[:-1], target.vocabulary + 1).clone()
-    where = target.indices.masked_fill(~known, target.vocabulary)
-    return whole.scatter(-1, where, target.log_probabilities)[..., :-1]
-
-
-def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) of every row, in nats.
-
-    >>> kl(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
-    tensor([0.1438])
-    """
-    return token_divergence(make_divergence("forward_kl"), log_q, log_p)
-
-
-def label_scores(log_p: Tensor, labels: Tensor, offset: int = 0) -> Tensor:
-    """log p of each label in the row `offset` further on, [batch, length]; 0 where there is none, or no label.
-
-    >>> log_p = torch.tensor([[[0.5, 0.5], [0.25, 0.75]]]).log()
-    >>> label_scores(log_p, torch.tensor([[0, -100]])).exp(), label_scores(log_p, torch.tensor([[0, -100]]), 1).exp()
-    (tensor([[0.5000, 1.0000]]), tensor([[0.2500, 1.0000]]))
-    """
-    rows = log_p.roll(-offset, dims=1)
-    chosen = rows.gather(-1, labels.clamp(0, log_p.shape[-1] - 1)[..., None]).squeeze(-1).clamp_min(EXCLUDED)
-    return chosen.masked_fill(labels < 0, 0.0)
-
-
-def mean_of_rows(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean over the tokens of each row that count, [batch]; rows without any are left out.
-
-    >>> values, counted = torch.tensor([[1.0, 3.0], [5.0, 9.0], [7.0, 7.0]]), torch.tensor([[1, 1], [1, 0], [0, 0]])
-    >>> mean_of_rows(values, counted.bool())
-    tensor([2., 5.])
-    """
-    tokens = counted.sum(1)
-    sums = values.masked_fill(~counted, 0.0).sum(1)
-    return (sums / tokens.clamp_min(1))[tokens > 0]
-
-
-def standard_error(values: Tensor) -> float:
-    """Of the mean of independent values; infinite for fewer than two.
-
-    >>> standard_error(torch.tensor([1.0, 3.0])), standard_error(torch.tensor([1.0]))  # sqrt 2 / sqrt 2
-    (1.0, inf)
-    """
-    return float(values.double().std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
-
-
-def critical(count: int) -> float:
-    """The quantile of Student's t with count - 1 degrees of freedom that belongs to SIGNIFICANT.
-
-    By the first terms of its expansion (Abramowitz and Stegun 26.7.5); infinite below four values, where the expansion
-    says nothing.
-
-    >>> critical(3), round(critical(20), 2), round(critical(10_000), 2)
-    (inf, 3.9, 3.3)
-    """
-    if count < 4:
-        return math.inf
-    z, nu = SIGNIFICANT, count - 1
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / nu + second / nu**2 + third / nu**3
-
-
-def lower_bound(values: Tensor) -> float:
-    """What the mean of these values is above, all but certainly; -inf for too few of them.
-
-    >>> lower_bound(torch.tensor([1.0, 1.0, 1.0, 1.0])), lower_bound(torch.tensor([1.0, 1.0]))
-    (1.0, -inf)
-    """
-    reach = critical(len(values))
-    return float(values.double().mean()) - reach * standard_error(values) if reach < math.inf else -math.inf
-
-
-def surely_more(hits: int, trials: int, share: float) -> bool:
-    """Whether more than `share` of all are hits, all but certainly, after so many in independent trials.
-
-    >>> surely_more(10, 32, 0.1), surely_more(11, 32, 0.1)
-    (False, True)
-    """
-
-    def chance(n: int) -> float:  # by logarithms: the binomial coefficient of a thousand trials is no float
-        ways = math.lgamma(trials + 1) - math.lgamma(n + 1) - math.lgamma(trials - n + 1)
-        return math.exp(ways + n * math.log(share) + (trials - n) * math.log1p(-share))
-
-    return math.fsum(map(chance, range(hits, trials + 1))) < math.erfc(SIGNIFICANT / math.sqrt(2)) / 2
-
-
-def rounding(logits: Tensor) -> float:
-    """The largest KL that rounding alone puts between two computations of these logits.
-
-    No sum in a model is much longer than its vocabulary V, so in float32 an entry is off by about sqrt(V) roundings,
-    and by one more of its own type. Two distributions whose logits differ by d at most have a KL of d^2 / 2 at most
-    (Hoeffding's lemma).
-
-    >>> logits = torch.tensor([8.0, 0.0])
-    >>> rounding(logits) < 1e-6, rounding(logits.bfloat16()) > 1e-3
-    (True, True)
-    """
-    finite = logits[logits.isfinite()]
-    size = max(float(finite.abs().max()) if len(finite) else 0.0, 1.0)
-    roundings = math.sqrt(logits.shape[-1]) * torch.finfo(torch.float32).eps + torch.finfo(logits.dtype).eps
-    return float((size * roundings) ** 2 / 2 + torch.finfo(torch.float32).eps)
 
 
 def _number(value: float) -> str:

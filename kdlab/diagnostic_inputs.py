@@ -10,25 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kdlab.diagnostic_case import (
-    EXCLUDED,
-    MATTERS,
-    OWN_KEYS,
-    Answer,
-    Case,
-    Finding,
-    ask_or_none,
-    check,
-    dense,
-    kl,
-    label_scores,
-    lower_bound,
-    mean_of_rows,
-    standard_error,
-    surely_more,
-    with_rolled,
-)
+from kdlab.diagnostic_case import MATTERS, OWN_KEYS, Answer, Case, Finding, ask_or_none, check, with_rolled
+from kdlab.diagnostic_values import EXCLUDED, dense, kl, label_scores, mean_of_rows
 from kdlab.distributions import TopK, entropy, log_probabilities
+from kdlab.significance import lower_bound, standard_error, surely_more
 
 OTHER_CONTEXTS = 15  # an estimate from 16 contexts is off by log(16) at most, where each says something else
 OTHER_SOURCES = 3  # a target is scored with its own source and with those of its next neighbours

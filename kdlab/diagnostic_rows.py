@@ -7,23 +7,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdlab.diagnostic_case import (
-    EXCLUDED,
-    MATTERS,
-    OWN_KEYS,
-    Answer,
-    Case,
-    Finding,
-    check,
-    dense,
-    kl,
-    label_scores,
-    lower_bound,
-    mean_of_rows,
-    model_logits,
-    rounding,
-)
+from kdlab.diagnostic_case import MATTERS, OWN_KEYS, Answer, Case, Finding, check, model_logits
+from kdlab.diagnostic_values import EXCLUDED, dense, kl, label_scores, mean_of_rows
 from kdlab.model_io import Batch
+from kdlab.significance import lower_bound, rounding
 
 DRAWS = 4  # calls of the teacher with the same batch: two show that it is random, four how much so
 

@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from kdlab import DistillationLoss, diagnose
-from kdlab.diagnostic_case import Case, critical, dense, lower_bound, rounding
+from kdlab.diagnostic_case import Case
 from kdlab.diagnostic_inputs import check_mispaired, check_missing_input
 from kdlab.diagnostic_loss import check_cross_entropy_floor, check_temperature
 from kdlab.diagnostic_rows import check_copy, check_dropout, check_mask, check_shift, check_tokenizer
+from kdlab.diagnostic_values import dense
 from kdlab.diagnostics import CAUSES
 from kdlab.distributions import TopK
 from kdlab.generation import Search, search_batch
+from kdlab.significance import critical, lower_bound, rounding
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
 from tests.unit.planted import Bag, World, fit, logits_of
 
