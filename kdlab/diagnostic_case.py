@@ -12,19 +12,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from kdlab.diagnostic_batches import find_targets, model_logits
 from kdlab.diagnostic_values import dense, kl, label_scores
 from kdlab.distributions import TopK, entropy, log_probabilities
 from kdlab.loss_probe import Loss, LossKind, identify_loss
 from kdlab.losses import DistillationLoss
-from kdlab.model_io import REQUIRED_INPUTS, Batch
+from kdlab.model_io import Batch, target_labels
 from kdlab.teachers import Teacher
 
 Verdict = Literal["fault", "explains", "clear", "skipped"]
 
 # A cause that makes up less than a tenth of what is too much is not why a loss is high.
 MATTERS = 0.1
-MODEL_INPUTS = REQUIRED_INPUTS["encoder_decoder"]
-OWN_KEYS = (*MODEL_INPUTS, "labels", "example_ids")  # the rest of a batch is for the teacher alone
 
 
 @dataclass(frozen=True)
@@ -55,23 +54,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class Answer:
-    """Student and teacher on one batch; nats. `counted` [batch, length] says which tokens count.
+    """Student and teacher on one batch; nats. All but the batch are [batch, longest target, ...], as `Targets` says.
 
-    >>> certain = torch.tensor([[[0.0, -math.inf]]])
-    >>> Answer({"labels": torch.tensor([[0]])}, torch.tensor([[True]]), certain, certain, certain, certain).labels
-    tensor([[0]])
+    >>> certain = torch.tensor([[[0.0, -math.inf]] * 2])
+    >>> Answer({}, torch.tensor([[0, -100]]), certain, certain, certain, certain).counted
+    tensor([[ True, False]])
     """
 
     batch: Batch
-    counted: Tensor
+    labels: Tensor
     student: Tensor  # logits
     target: Tensor | TopK  # as the teacher gave it
     log_p: Tensor  # the teacher's log-probabilities, dense
     log_q: Tensor  # the student's
 
     @property
-    def labels(self) -> Tensor:
-        return self.batch["labels"]
+    def counted(self) -> Tensor:
+        """Which tokens count."""
+        return self.labels >= 0
 
 
 class Case:
@@ -83,8 +83,8 @@ class Case:
     >>> class Half(nn.Module):  # a student that gives both words probability 1/2, whatever it reads
     ...     def forward(self, input_ids, **inputs):
     ...         return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 2))
-    >>> batch = {"input_ids": torch.tensor([[0, 1]]), "labels": torch.tensor([[1, -100]])}
-    >>> case = Case(Half(), lambda batch: torch.tensor([[[0.25, 0.75]] * 2]).log(), batch)
+    >>> batch = {"input_ids": torch.tensor([[0, 1]]), "labels": torch.tensor([[-100, 1]])}
+    >>> case = Case(Half(), lambda batch: torch.tensor([[[0.25, 0.75]]]).log(), batch)
     >>> case.tokens, round(case.kl, 4), round(case.label_loss, 4)  # 0.25 log 1/2 + 0.75 log 3/2; -log 0.75
     (1, 0.1308, 0.2877)
     """
@@ -114,7 +114,7 @@ class Case:
             missing = [name for name in ("input_ids", "labels") if name not in batch]
             if missing:
                 raise ValueError(f"batches: number {number} has no {' and no '.join(missing)}")
-            if not (batch["labels"] >= 0).any():
+            if not (target_labels(batch) >= 0).any():
                 raise ValueError(f"batches: number {number} has no label that counts, expected at least one")
         self.loss: Loss = loss or DistillationLoss()
         self.training = training
@@ -125,23 +125,29 @@ class Case:
         self.student.eval()
         return model_logits(self.student, batch)
 
+    def ask_teacher(self, batch: Batch) -> Tensor | TopK:
+        """Its answer beside `find_targets(batch).labels`. Raises what the teacher raises."""
+        target, labels = self.teacher(batch), target_labels(batch)
+        rows = target.shape[:-1] if isinstance(target, Tensor) else target.tail_log_probability.shape
+        if rows != labels.shape:
+            raise ValueError(
+                f"teacher: got an answer for {tuple(rows)} positions, expected one for each of the "
+                f"{tuple(labels.shape)} labels that kdlab.model_io.target_labels finds in the batch"
+            )
+        return find_targets(batch).pick_target(target)
+
     @cached_property
     def answers(self) -> list[Answer]:
         """Of every batch. Raises what the teacher raises."""
         return [self.answer(batch) for batch in self.batches]
 
     def answer(self, batch: Batch) -> Answer:
-        student, target = self.ask_student(batch), self.teacher(batch)
+        student, target = self.ask_student(batch), self.ask_teacher(batch)
         log_p = dense(target)
-        if log_p.shape[:-1] != student.shape[:-1] or log_p.shape[:-1] != batch["labels"].shape:
-            raise ValueError(
-                f"teacher: got an answer for {tuple(log_p.shape[:-1])} positions, expected one for each of the "
-                f"{tuple(batch['labels'].shape)} labels, as from the student ({tuple(student.shape[:-1])})"
-            )
         # Where the vocabularies differ, `check_tokenizer` says so, and the rest looks at what both have.
         shared = min(log_p.shape[-1], student.shape[-1])
         log_p, log_q = (log_probabilities(x[..., :shared]) for x in (log_p, student))
-        return Answer(batch, batch["labels"] >= 0, student, target, log_p, log_q)
+        return Answer(batch, find_targets(batch).labels, student, target, log_p, log_q)
 
     @cached_property
     def kind(self) -> LossKind:
@@ -212,7 +218,7 @@ def check(function: Callable[[Case], Finding]) -> Callable[[Case], Finding]:
     >>> @check
     ... def check_size(case):
     ...     return Finding("size", "clear", {"drawn": torch.rand(1).item(), "grad": torch.is_grad_enabled()})
-    >>> case = Case(nn.Linear(1, 1), lambda batch: None, {"input_ids": Tensor(), "labels": torch.tensor([[1]])})
+    >>> case = Case(nn.Linear(1, 1), lambda batch: None, {"input_ids": Tensor(), "labels": torch.tensor([[0, 1]])})
     >>> one, other = check_size(case), check_size(case)  # the first draw leaves the random state as it was
     >>> one.evidence == other.evidence, one.evidence["grad"]
     (True, False)
@@ -248,47 +254,20 @@ def number(value: Tensor | float) -> float:
     return float(value.item() if isinstance(value, Tensor) else value)
 
 
-def model_logits(model: nn.Module, batch: Batch) -> Tensor:
-    """Logits [batch, length, vocabulary] as the Distiller gets them.
-
-    >>> from types import SimpleNamespace
-    >>> class Echo(nn.Module):  # its logits at each position: the token that stands there
-    ...     def forward(self, input_ids, **inputs):
-    ...         return SimpleNamespace(logits=input_ids[..., None].float())
-    >>> ids = torch.tensor([[5, 6]])
-    >>> model_logits(Echo(), {"input_ids": ids, "labels": ids}).flatten()  # labels are not passed on
-    tensor([5., 6.])
-    """
-    inputs: dict[str, Any] = {name: batch[name] for name in MODEL_INPUTS if name in batch}
-    logits: Tensor = model(**inputs, use_cache=False).logits
-    return logits
-
-
-def with_rolled(batch: Batch, keys: tuple[str, ...], step: int) -> dict[str, Tensor]:
-    """The batch with these fields given to the next rows.
-
-    >>> batch = {"input_ids": torch.tensor([[1], [2], [3]]), "labels": torch.tensor([[7], [8], [9]])}
-    >>> rolled = with_rolled(batch, ("input_ids",), step=1)
-    >>> rolled["input_ids"].flatten().tolist(), rolled["labels"].flatten().tolist()
-    ([3, 1, 2], [7, 8, 9])
-    """
-    return {name: value.roll(step, 0) if name in keys else value for name, value in batch.items()}
-
-
 def ask_or_none(case: Case, batch: Batch) -> Tensor | TopK | None:
     """A teacher that knows the truth refuses a target that is no translation of its source.
 
     >>> def teacher(batch):
     ...     if batch["labels"].max() > 1:
     ...         raise ValueError("labels: got no translation of this source")
-    ...     return torch.zeros(*batch["labels"].shape, 2)
-    >>> good, bad = ({"input_ids": Tensor(), "labels": torch.tensor([[last]])} for last in (1, 2))
+    ...     return torch.zeros(1, 1, 2)
+    >>> good, bad = ({"input_ids": torch.tensor([[0, 1]]), "labels": torch.tensor([[-100, k]])} for k in (1, 2))
     >>> case = Case(nn.Linear(1, 1), teacher, good)
     >>> ask_or_none(case, good), ask_or_none(case, bad)
     (tensor([[[0., 0.]]]), None)
     """
     try:
-        return case.teacher(batch)
+        return case.ask_teacher(batch)
     except ValueError:
         return None
 

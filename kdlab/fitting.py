@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdlab.diagnostic_case import model_logits
+from kdlab.diagnostic_batches import find_targets, model_logits
 from kdlab.distributions import TopK
 from kdlab.loss_probe import Loss
 from kdlab.model_io import Batch
@@ -23,7 +23,7 @@ WARMUP = 10  # updates
 
 @dataclass(frozen=True)
 class Task:
-    """One batch (or several) to be fitted, with the teacher's answers, asked once."""
+    """One batch (or several) to be fitted, with the teacher's answers beside its targets, asked once."""
 
     batches: list[tuple[Batch, Tensor | TopK]]
     loss: Loss
@@ -53,7 +53,7 @@ def fit(student: nn.Module, task: Task, optimizer: MakeOptimizer, updates: int) 
     ...         return SimpleNamespace(logits=self.rows(input_ids))
     >>> from kdlab.losses import reverse_kl
     >>> ids = torch.tensor([[0, 1]])
-    >>> pair = {"input_ids": ids, "labels": ids}, torch.tensor([[[0.9, 0.1]] * 2]).log()
+    >>> pair = {"input_ids": ids, "labels": ids, "decoder_input_ids": ids}, torch.tensor([[[0.9, 0.1]] * 2]).log()
     >>> task = Task([pair], reverse_kl, goal=0.05)
     >>> student = Table()
     >>> found = fit(student, task, adam_on_all(0.1), updates=50)
@@ -68,7 +68,7 @@ def fit(student: nn.Module, task: Task, optimizer: MakeOptimizer, updates: int) 
     with torch.enable_grad():
         for update in range(updates + 1):
             batch, target = task.batches[update % len(task.batches)]
-            value = task.loss(model_logits(model, batch), target, batch["labels"])
+            value = task.loss(model_logits(model, batch), target, find_targets(batch).labels)
             recent = [*recent, float(value.detach())][-len(task.batches) :]
             last = math.fsum(recent) / len(recent)
             start = last if update < len(task.batches) else start

@@ -14,7 +14,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from kdlab.diagnostic_case import MATTERS, Case, Finding, check, model_logits
+from kdlab.diagnostic_batches import model_logits
+from kdlab.diagnostic_case import MATTERS, Case, Finding, check
 from kdlab.distributions import TopK
 from kdlab.fitting import (
     WARMUP,
