@@ -69,15 +69,16 @@ class Targets:
 def find_targets(batch: Batch) -> Targets:
     """The targets of a batch of either kind.
 
-    In a decoder-only batch a target goes from the first label that counts to the last; padding is none of it, whatever
-    its labels say.
+    In a decoder-only batch a target goes from the first label that counts to the last. Padding is none of it, whatever
+    its labels say, nor is a first token that would be predicted from padding in front.
 
     >>> find_targets({"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[-100, -100, 7]])})
     Targets(labels=tensor([[7]]), places=tensor([[1]]))
     """
     if batch_alignment(batch) == "encoder_decoder":
         return Targets(batch["labels"], None)
-    labels = target_labels({**batch, "labels": batch["labels"].masked_fill(~is_real(batch), IGNORED)})
+    real = is_real(batch)
+    labels = target_labels(batch).masked_fill(~(real[:, 1:] & real[:, :-1]), IGNORED)
     counted = labels >= 0
     steps = torch.arange(labels.shape[1], device=labels.device)
     start = counted.int().argmax(1)

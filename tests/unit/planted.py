@@ -23,12 +23,12 @@ SENTENCES = 32
 class Bag(nn.Module):
     """A student that is quick to train: the mean of the source's words, the word before and its place, one layer."""
 
-    def __init__(self, vocabulary: int, width: int = 64):
+    def __init__(self, vocabulary: int, width: int = 64, length: int = 64):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.words = nn.Embedding(vocabulary, width)
-            self.places = nn.Embedding(64, width)
+            self.places = nn.Embedding(length, width)
             self.hidden = nn.Linear(3 * width, width)
             self.head = nn.Linear(width, vocabulary)
             nn.init.normal_(self.head.weight, std=0.02)
@@ -47,7 +47,7 @@ class CausalBag(nn.Module):
 
     def __init__(self, vocabulary: int, width: int = 64):
         super().__init__()
-        self.bag = Bag(vocabulary, width)
+        self.bag = Bag(vocabulary, width, length=128)
 
     def forward(self, input_ids, attention_mask, use_cache=False):
         bag, mask = self.bag, attention_mask[..., None].float()
