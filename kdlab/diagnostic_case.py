@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kdlab.diagnostic_batches import find_targets, model_logits
 from kdlab.diagnostic_values import dense, kl, label_scores
@@ -19,6 +20,7 @@ from kdlab.loss_probe import Loss, LossKind, identify_loss
 from kdlab.losses import DistillationLoss
 from kdlab.model_io import Batch, target_labels
 from kdlab.teachers import Teacher
+from kdlab.weak_to_strong import ConfidenceLoss
 
 Verdict = Literal["fault", "explains", "clear", "skipped"]
 
@@ -151,7 +153,8 @@ class Case:
 
     @cached_property
     def kind(self) -> LossKind:
-        return identify_loss(self.loss)
+        """What the loss computes, as it is reported: without a `ConfidenceLoss`'s own term."""
+        return identify_loss(self.loss.loss if isinstance(self.loss, ConfidenceLoss) else self.loss)
 
     @cached_property
     def tokens(self) -> int:
@@ -189,6 +192,23 @@ class Case:
         )
 
     @cached_property
+    def value_of_best(self) -> float:
+        """The loss that training leads to: the teacher's own, but for a `ConfidenceLoss`.
+
+        There the teacher's p and the student's most probable word share a token as 1 - a to a: at T = 1 the gradient of
+        (1 - a) KL(p || q) + a CE(q, y) is 0 at that mixture.
+        """
+        weight = self.loss.weight_now if isinstance(self.loss, ConfidenceLoss) else 0.0
+        if weight == 0:
+            return self.value_of_teacher
+
+        def mixture(answer: Answer) -> Tensor:
+            own = functional.one_hot(answer.log_q.argmax(-1), answer.log_q.shape[-1])
+            return ((1 - weight) * answer.log_p.exp() + weight * own).clamp_min(1e-30).log()
+
+        return self.loss_of(mixture)
+
+    @cached_property
     def value_of_constant(self) -> float:
         """The loss of the teacher's mean distribution: what a student scores that reads nothing."""
         constant = torch.cat([a.log_p[a.counted] for a in self.answers]).exp().mean(0)
@@ -198,8 +218,8 @@ class Case:
 
     @cached_property
     def tolerable(self) -> float:
-        """A tenth of the way from the teacher's own score to that of knowing nothing: what is below is not high."""
-        return self.value_of_teacher + MATTERS * (self.value_of_constant - self.value_of_teacher)
+        """A tenth of the way from the best score to that of knowing nothing: what is below is not high."""
+        return self.value_of_best + MATTERS * (self.value_of_constant - self.value_of_best)
 
     @cached_property
     def is_high(self) -> bool:

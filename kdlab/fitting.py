@@ -14,6 +14,7 @@ from kdlab.diagnostic_batches import find_targets, model_logits
 from kdlab.distributions import TopK
 from kdlab.loss_probe import Loss
 from kdlab.model_io import Batch
+from kdlab.weak_to_strong import ConfidenceLoss
 
 Optimizer = torch.optim.Optimizer
 MakeOptimizer = Callable[[nn.Module], Optimizer]
@@ -68,8 +69,9 @@ def fit(student: nn.Module, task: Task, optimizer: MakeOptimizer, updates: int) 
     with torch.enable_grad():
         for update in range(updates + 1):
             batch, target = task.batches[update % len(task.batches)]
-            value = task.loss(model_logits(model, batch), target, find_targets(batch).labels)
-            recent = [*recent, float(value.detach())][-len(task.batches) :]
+            logits, labels = model_logits(model, batch), find_targets(batch).labels
+            value = task.loss(logits, target, labels)
+            recent = [*recent, _reported(task.loss, value, logits, target, labels)][-len(task.batches) :]
             last = math.fsum(recent) / len(recent)
             start = last if update < len(task.batches) else start
             if not math.isfinite(last):
@@ -82,6 +84,12 @@ def fit(student: nn.Module, task: Task, optimizer: MakeOptimizer, updates: int) 
             value.backward()  # type: ignore[no-untyped-call]
             made.step()
     raise AssertionError("the last update returns")
+
+
+def _reported(loss: Loss, value: Tensor, logits: Tensor, target: Tensor | TopK, labels: Tensor) -> float:
+    """The value as it is read: a `ConfidenceLoss` trains on more than it reports."""
+    with torch.no_grad():
+        return float(loss(logits, target, labels) if isinstance(loss, ConfidenceLoss) else value)
 
 
 def copy_of(student: nn.Module) -> nn.Module:

@@ -204,7 +204,7 @@ def _task(case: Case, batches: list[Batch]) -> Task:
     part = Case(case.student, case.teacher, batches, loss=case.loss)
     # The labels alone can be learnt by heart, down to 0; a distribution down to what the teacher itself scores.
     labels_alone = case.kind.name is None and case.kind.ce_factor > 0
-    floor = 0.0 if labels_alone else part.value_of_teacher
+    floor = 0.0 if labels_alone else part.value_of_best
     return Task(_answers(part), case.loss, floor + MATTERS * max(part.value - floor, 0.0))
 
 

@@ -318,7 +318,7 @@ def test_completions_shuffled_against_prompts(world, taught, share, left):
     batches = world.collated(sources, world.targets)
     diagnosis = diagnose(taught, world.teacher, [in_front(batch) for batch in batches] if left else batches)
     assert diagnosis.cause == "mispaired"
-    assert diagnosis["mispaired"].evidence["share_of_wrong_pairs"] == pytest.approx(share, abs=0.3)
+    assert diagnosis["mispaired"].evidence["share_of_wrong_pairs"] == pytest.approx(share, abs=0.45)
 
 
 def test_teacher_that_does_not_read_its_prompt(world, taught):
@@ -332,11 +332,11 @@ def test_teacher_that_does_not_read_its_prompt(world, taught):
 
 
 def test_student_that_reads_the_end_of_its_prompt_alone(world):
-    """Its mask hides all but the last two tokens of the prompt, which the teacher reads."""
+    """Its mask hides the first tokens of the prompt, which the teacher reads."""
 
     def cut(inputs):
         mask = inputs["attention_mask"].clone()
-        mask[:, :4] = 0
+        mask[:, :8] = 0
         return {**inputs, "attention_mask": mask}
 
     student = Changed(world.student(), inputs=cut)
