@@ -30,18 +30,18 @@ RATE = 1e-2
 
 @pytest.fixture(scope="module")
 def world():
-    return World(size=decoder_only(SMALL))
+    return World(updates=150, size=decoder_only(SMALL))
 
 
 @pytest.fixture(scope="module")
 def taught(world):
-    return world.taught()
+    return world.taught(updates=150)
 
 
 @pytest.fixture(scope="module")
 def bag(world):
     """A student that has not begun, and is quick to train."""
-    return CausalBag(len(world.tokenizer))
+    return CausalBag(len(world.tokenizer), width=32)
 
 
 class Changed(nn.Module):
@@ -295,7 +295,7 @@ def test_learning_rate(world, bag, rate, word):
 
 
 def test_frozen_head(world):
-    student = CausalBag(len(world.tokenizer))
+    student = CausalBag(len(world.tokenizer), width=32)
     student.bag.head.requires_grad_(False)
     assert diagnose(student, world.teacher, world.batches, training=RATE).cause == "frozen"
 
