@@ -162,6 +162,22 @@ def test_healthy_text_without_prompts(world, whole):
     assert diagnosis.cause in (None, "undertrained")
 
 
+def test_a_teacher_that_knows_nothing_says_nothing_of_prompts():
+    """It finds the end of the rows no likelier than their beginning."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(23, (20, 12), generator=generator)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    logits = 8 * torch.randn(20, 11, 23, generator=generator)
+    finding = check_mask(Case(tiny("GPT2"), lambda _: logits, batch))
+    assert (finding.verdict, finding.evidence["of_them_after_the_first_eos"]) == ("clear", 0)
+
+
+def test_first_words_of_texts_are_no_prompts_to_exchange():
+    ids = torch.arange(24).view(4, 6)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    assert not with_other_sources(batch, step=1)[1].any()
+
+
 # Planted faults
 
 
