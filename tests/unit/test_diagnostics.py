@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab import DistillationLoss, diagnose
+from kdlab import DistillationLoss, diagnose, fitting
 from kdlab.diagnostic_case import Case
 from kdlab.diagnostic_inputs import check_mispaired, check_missing_input
 from kdlab.diagnostic_loss import check_cross_entropy_floor, check_temperature
@@ -19,6 +19,7 @@ from kdlab.diagnostic_values import dense
 from kdlab.diagnostics import CAUSES
 from kdlab.distributions import TopK
 from kdlab.generation import Search, search_batch
+from kdlab.one_batch import _task
 from kdlab.significance import critical, lower_bound, rounding
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
 from kdlab.weak_to_strong import ConfidenceLoss
@@ -158,6 +159,16 @@ def test_where_a_confidence_loss_leads_is_where_its_gradient_is_0():
     with torch.no_grad():
         assert case.value_of_best == pytest.approx(loss(mixture, log_p).item(), rel=1e-5)
     assert Case(Fixed(), lambda _: log_p, case.batches).value_of_best == pytest.approx(0, abs=1e-6)
+
+
+def test_a_fit_by_a_confidence_loss_is_read_as_its_evaluation_is(world):
+    """From the student's distance to the teacher, to a tenth of the way from where the loss leads."""
+    case = Case(Bag(len(world.tokenizer)), world.teacher, world.batches, loss=ConfidenceLoss(weight=0.6))
+    with torch.no_grad():
+        task = _task(case, case.batches)
+        assert task.goal == pytest.approx(0.9 * case.value_of_best + 0.1 * case.kl)
+    found = fitting.fit(case.student, task, fitting.adam_on_all(0.0), updates=len(case.batches) - 1)
+    assert found.end == pytest.approx(case.kl, rel=0.05)  # a mean over batches, not over tokens
 
 
 # Planted faults
