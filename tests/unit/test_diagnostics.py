@@ -161,9 +161,9 @@ def test_where_a_confidence_loss_leads_is_where_its_gradient_is_0():
     assert Case(Fixed(), lambda _: log_p, case.batches).value_of_best == pytest.approx(0, abs=1e-6)
 
 
-def test_a_fit_by_a_confidence_loss_is_read_as_its_evaluation_is(world):
+def test_a_fit_by_a_confidence_loss_is_read_as_its_evaluation_is(world, taught):
     """From the student's distance to the teacher, to a tenth of the way from where the loss leads."""
-    case = Case(Bag(len(world.tokenizer)), world.teacher, world.batches, loss=ConfidenceLoss(weight=0.6))
+    case = Case(taught, world.teacher, world.batches, loss=ConfidenceLoss(weight=0.6))
     with torch.no_grad():
         task = _task(case, case.batches)
         assert task.goal == pytest.approx(0.9 * case.value_of_best + 0.1 * case.kl)
