@@ -131,11 +131,13 @@ def diagnose(
     Args:
         student: the model that is trained; or, alone, the folder of a run as `kdlab distill --out` leaves it.
         teacher: any `Teacher`.
-        batches: one batch, or a few, as the training gets them. Some twenty sentences say more than two: most
-            verdicts need to be surer than chance. Fields beside the usual ones are taken to be read by the teacher
-            alone (its context).
+        batches: one batch, or a few, as the training gets them, of either kind (see `kdlab.model_io`); a decoder-only
+            row is a prompt, which may be its start token alone, and a completion. Some twenty sentences say more than
+            two: most verdicts need to be surer than chance. Fields beside the usual ones are taken to be read by the
+            teacher alone (its context).
         loss: `loss(student_logits, teacher_logits, labels)`, as it is trained; it is asked, not read, so it may be
-            anybody's. Default: forward KL at temperature 1.
+            anybody's. Default: forward KL at temperature 1. It gets the rows of the targets, each beside its label:
+            what is shifted for a decoder-only model is shifted already.
         training: the run's optimizer, or its learning rate (for AdamW). None: learning rates are not judged.
 
     Returns:
