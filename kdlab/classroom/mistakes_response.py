@@ -179,3 +179,13 @@ def entropy_ratio(call: Call) -> Iterator[Any]:
 def _entropy(call: Call) -> Tensor:
     log_p = call["teacher_logits"].log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1)
+
+
+# --- the mix: student_logits, teacher_logits, labels, temperature, ce_weight
+
+
+@mistake("padding is counted in KL, and left out of cross-entropy")
+def padding_in_divergence(call: Call) -> Iterator[Any]:
+    divergence = call["temperature"] ** 2 * _kl(call, call["temperature"]).mean()
+    cross_entropy = call.right(ce_weight=1.0)
+    yield (1 - call["ce_weight"]) * divergence + call["ce_weight"] * cross_entropy

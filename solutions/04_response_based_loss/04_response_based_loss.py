@@ -612,7 +612,7 @@ print("nats a token:", entropy[counts].mean(), " nats a padded place:", entropy[
 # > - If no place counts, the answer is 0.
 
 # %% [markdown]
-# By hand: losses `[[1, 3], [2, inf]]`, labels `[[5, 1], [1, -100]]`. Three places count: (1 + 3 + 2) / 3 = 2.
+# By hand: losses `[[1, 3], [5, inf]]`, labels `[[6, 1], [1, -100]]`. Three places count: (1 + 3 + 5) / 3 = 3.
 #
 # The second rule is for large batches that are cut into pieces: a piece may be all padding, and one `nan` spoils
 # the whole update.
@@ -658,25 +658,31 @@ checks.function(
     "token_mean",
     token_mean,
     right_mean,
-    {"losses": torch.tensor([[1.0, 3.0], [2.0, 9.0]]), "labels": torch.tensor([[5, 1], [1, -100]])},
+    {"losses": torch.tensor([[1.0, 3.0], [5.0, 9.0]]), "labels": torch.tensor([[6, 1], [1, -100]])},
     fresh("losses", "labels", shape=(3, 4, 5)),
     infinite_padding,
-    all_padding,
     mistakes=[
         mistakes.padding_counted,
         mistakes.padding_in_denominator,
         mistakes.mean_over_batch,
         mistakes.sum_not_mean,
         mistakes_response.padding_times_zero,
-        mistakes_response.nothing_counts,
     ],
     unit="nats",
     gradient_to=["losses"],
 )
+checks.function(
+    "token_mean where no place counts",
+    token_mean,
+    right_mean,
+    all_padding,
+    mistakes=[mistakes_response.nothing_counts, mistakes.padding_counted],
+    unit="nats",
+)
 
 # %% test="token_mean" points=2
-three = token_mean(torch.tensor([[1.0, 3.0], [2.0, torch.inf]]), torch.tensor([[5, 1], [1, -100]]))
-assert abs(float(three) - 2) < 1e-6, "(1 + 3 + 2) / 3"
+three = token_mean(torch.tensor([[1.0, 3.0], [5.0, torch.inf]]), torch.tensor([[6, 1], [1, -100]]))
+assert abs(float(three) - 3) < 1e-6, "(1 + 3 + 5) / 3"
 ### BEGIN HIDDEN TESTS
 import torch
 
@@ -1012,6 +1018,7 @@ checks.function(
         mistakes.divergence_unweighted,
         mistakes.weights_missing,
         mistakes.padding_counted,
+        mistakes_response.padding_in_divergence,
         mistakes.mean_over_batch,
         mistakes.sum_not_mean,
     ],
