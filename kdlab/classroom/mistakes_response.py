@@ -48,7 +48,8 @@ def _kl(call: Call, temperature: float) -> Tensor:
     log_p, log_q = (
         (call[name] / temperature).log_softmax(-1) for name in ("teacher_logits", "student_logits")
     )
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
+    found: Tensor = (log_p.exp() * (log_p - log_q)).sum(-1)
+    return found
 
 
 # --- rows and labels that count: logits, labels, kind -> rows [n, V], tokens [n]
@@ -138,8 +139,8 @@ def divided_by_sentences(call: Call) -> Iterator[Any]:
 
 
 def _of_pieces(call: Call, share: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    pieces = zip(call["losses"].split(call["sizes"]), call.counted.split(call["sizes"]), strict=True)
-    return torch.stack([share(losses, kept) for losses, kept in pieces])
+    pieces = zip(call["losses"].split(call["sizes"]), call["labels"].split(call["sizes"]), strict=True)
+    return torch.stack([share(losses, labels != -100) for losses, labels in pieces])
 
 
 # --- what is left to learn: cross_entropy, teacher_logits, labels
@@ -178,7 +179,8 @@ def entropy_ratio(call: Call) -> Iterator[Any]:
 
 def _entropy(call: Call) -> Tensor:
     log_p = call["teacher_logits"].log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1)
+    found: Tensor = -(log_p.exp() * log_p).sum(-1)
+    return found
 
 
 # --- the mix: student_logits, teacher_logits, labels, temperature, ce_weight
