@@ -41,7 +41,7 @@ from torch.nn import functional as F
 
 import kdlab
 from kdlab import comparison_plots, distributions, plots
-from kdlab.classroom import checks, mistakes, mistakes_response, quiz
+from kdlab.classroom import checks, mistakes, mistakes_response, quiz, response_answers
 from kdlab.classroom.checks import fresh
 from kdlab.classroom.profile import choose_profile
 
@@ -146,7 +146,7 @@ slider(lambda t: plot_push([t]), "T", [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0], start
 # 2. At high $T$ both distributions are nearly flat. Since $\exp(z/T) \approx 1 + z/T$, here with logits $z$, their
 #    difference $p_s - p_t$ shrinks as $1/T$ too.
 #
-# Together: $1/T^2$. So one multiplies the KL by $T^2$, and it keeps its weight.
+# Together, at high $T$: $1/T^2$. So one multiplies the KL by $T^2$, and it keeps its weight.
 
 # %% [markdown]
 # ### Exercise: KL at a temperature
@@ -301,17 +301,10 @@ def falls_as(student_logits, teacher_logits, temperature):
 
 
 # %% check="falls_as"
-def right_power(student_logits, teacher_logits, temperature):
-    def size_at(t):
-        return ((student_logits / t).softmax(-1) - (teacher_logits / t).softmax(-1)).norm() / t
-
-    return torch.log2(size_at(temperature) / size_at(2 * temperature))
-
-
 checks.function(
     "falls_as",
     falls_as,
-    right_power,
+    response_answers.gradient_power,
     fresh("student_logits", "teacher_logits", "temperature", shape=(3, 5)),
     mistakes=[
         mistakes_response.value_not_gradient,
@@ -328,24 +321,13 @@ checks.function(
 z_s, z_t = torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[3.0, 0.0, 1.0]])
 assert abs(float(falls_as(z_s, z_t, 100.0)) - 2) < 0.05, "at a high temperature the gradient falls as 1/T^2"
 ### BEGIN HIDDEN TESTS
-import torch
-
-from kdlab.classroom import checks
+from kdlab.classroom import checks, response_answers
 from kdlab.classroom.checks import fresh
-
-
-def hidden_power(student_logits, teacher_logits, temperature):
-    sizes = [
-        ((student_logits / t).softmax(-1) - (teacher_logits / t).softmax(-1)).norm() / t
-        for t in (temperature, 2 * temperature)
-    ]
-    return torch.log2(sizes[0] / sizes[1])
-
 
 checks.function(
     "falls_as",
     falls_as,
-    hidden_power,
+    response_answers.gradient_power,
     fresh("student_logits", "teacher_logits", "temperature", shape=(3, 5)),
     fresh("student_logits", "teacher_logits", "temperature", shape=(6, 9), temperature=0.5),
     fresh("student_logits", "teacher_logits", "temperature", shape=(2, 7), temperature=20.0),
@@ -480,11 +462,6 @@ def counted(logits, labels, kind):
 
 
 # %% check="counted"
-def right_pairs(logits, labels, kind):
-    logits, labels = distributions.align(logits, labels, kind)
-    return logits[labels != -100], labels[labels != -100]
-
-
 def draw_batch(kind):
     def draw(seed):
         drawn = dict(fresh("logits", "labels", shape=(3, 6, 4))(seed))
@@ -499,7 +476,7 @@ four_places = {"logits": torch.arange(8.0).reshape(1, 4, 2), "labels": torch.ten
 checks.function(
     "counted",
     counted,
-    right_pairs,
+    response_answers.counted_pairs,
     {**four_places, "kind": "encoder_decoder"},
     {**four_places, "kind": "causal"},
     draw_batch("encoder_decoder"),
@@ -522,14 +499,8 @@ assert tokens.tolist() == [7, 1], "the labels that count, in order"
 ### BEGIN HIDDEN TESTS
 import torch
 
-from kdlab.classroom import checks
+from kdlab.classroom import checks, response_answers
 from kdlab.classroom.checks import fresh
-from kdlab.distributions import align
-
-
-def hidden_pairs(logits, labels, kind):
-    logits, labels = align(logits, labels, kind)
-    return logits[labels != -100], labels[labels != -100]
 
 
 def hidden_batch(seed):
@@ -541,7 +512,7 @@ def hidden_batch(seed):
 checks.function(
     "counted",
     counted,
-    hidden_pairs,
+    response_answers.counted_pairs,
     hidden_batch,
     seeds=range(120, 130),
     forbid=["kdlab.distributions.align", "kdlab.model_io.aligned", "kdlab.model_io.target_labels"],
@@ -554,7 +525,7 @@ assert leaf.grad.sum().item() == 12, "a gradient of 1 for each entry of the thre
 
 # %% [markdown]
 # What does the mistake look like? Score the teacher's rows on the right labels, and on labels that are shifted
-# once too often.
+# once too often. (`F.cross_entropy` is the mean of $- \log p_t(y)$ over rows and labels $y$.)
 
 # %%
 right_rows, right_tokens = teacher_logits[counts], batch["labels"][counts]
@@ -640,11 +611,6 @@ def token_mean(losses, labels):
 
 
 # %% check="token_mean"
-def right_mean(losses, labels):
-    kept = labels != -100
-    return losses[kept].sum() / kept.sum().clamp(min=1)
-
-
 def infinite_padding(seed):
     drawn = fresh("losses", "labels", shape=(3, 4, 5))(seed)
     return {**drawn, "losses": drawn["losses"].masked_fill(drawn["labels"] == -100, torch.inf)}
@@ -658,7 +624,7 @@ def all_padding(seed):
 checks.function(
     "token_mean",
     token_mean,
-    right_mean,
+    response_answers.token_mean,
     {"losses": torch.tensor([[1.0, 3.0], [5.0, 9.0]]), "labels": torch.tensor([[6, 1], [1, -100]])},
     fresh("losses", "labels", shape=(3, 4, 5)),
     infinite_padding,
@@ -675,7 +641,7 @@ checks.function(
 checks.function(
     "token_mean where no place counts",
     token_mean,
-    right_mean,
+    response_answers.token_mean,
     all_padding,
     mistakes=[mistakes_response.nothing_counts, mistakes.padding_counted],
     unit="nats",
@@ -687,13 +653,8 @@ assert abs(float(three) - 3) < 1e-6, "(1 + 3 + 5) / 3"
 ### BEGIN HIDDEN TESTS
 import torch
 
-from kdlab.classroom import checks
+from kdlab.classroom import checks, response_answers
 from kdlab.classroom.checks import fresh
-
-
-def hidden_mean(losses, labels):
-    kept = labels != -100
-    return losses[kept].sum() / kept.sum().clamp(min=1)
 
 
 def hidden_padding(value):
@@ -707,7 +668,7 @@ def hidden_padding(value):
 checks.function(
     "token_mean",
     token_mean,
-    hidden_mean,
+    response_answers.token_mean,
     fresh("losses", "labels", shape=(3, 4, 5)),
     hidden_padding(torch.inf),
     hidden_padding(torch.nan),
@@ -882,12 +843,6 @@ def asked_shares(losses, labels, sizes):
     return torch.stack(list(found)) if isinstance(found, (list, tuple)) else found
 
 
-def right_shares(losses, labels, sizes):
-    kept = labels != -100
-    pieces = zip(losses.split(sizes), kept.split(sizes))
-    return torch.stack([(values[mask]).sum() / kept.sum() for values, mask in pieces])
-
-
 def draw_pieces(seed):
     return {**fresh("losses", "labels", shape=(4, 6, 5))(seed), "sizes": [1, 2, 1]}
 
@@ -895,7 +850,7 @@ def draw_pieces(seed):
 checks.function(
     "shares",
     asked_shares,
-    right_shares,
+    response_answers.shares_of_batch,
     {
         "losses": torch.tensor([[1.0, 1.0, 1.0], [5.0, 7.0, 7.0]]),
         "labels": torch.tensor([[4, 3, 1], [1, -100, -100]]),
@@ -921,18 +876,12 @@ assert abs(float(sum(two)) - 2) < 1e-6, "the mean over four tokens: 8 / 4"
 ### BEGIN HIDDEN TESTS
 import torch
 
-from kdlab.classroom import checks
+from kdlab.classroom import checks, response_answers
 from kdlab.classroom.checks import fresh
 
 
 def hidden_answer(losses, labels, sizes):
     return torch.stack(list(shares(list(zip(losses.split(sizes), labels.split(sizes))))))
-
-
-def hidden_shares(losses, labels, sizes):
-    kept = labels != -100
-    pieces = zip(losses.split(sizes), kept.split(sizes))
-    return torch.stack([(values[mask]).sum() / kept.sum() for values, mask in pieces])
 
 
 def hidden_pieces(seed):
@@ -945,7 +894,7 @@ def hidden_pieces(seed):
 checks.function(
     "shares",
     hidden_answer,
-    hidden_shares,
+    response_answers.shares_of_batch,
     hidden_pieces,
     seeds=range(140, 149),
     gradient_to=["losses"],
@@ -1143,10 +1092,6 @@ def left_to_learn(cross_entropy, teacher_logits, labels):
 
 
 # %% check="left_to_learn"
-def right_rest(cross_entropy, teacher_logits, labels):
-    return cross_entropy - distributions.entropy(teacher_logits)[labels != -100].mean()
-
-
 def draw_run(seed):
     drawn = fresh("teacher_logits", "labels", shape=(3, 4, 6))(seed)
     return {"cross_entropy": 1.5 + 0.25 * (seed % 5), **drawn}
@@ -1155,7 +1100,7 @@ def draw_run(seed):
 checks.function(
     "left_to_learn",
     left_to_learn,
-    right_rest,
+    response_answers.left_to_learn,
     draw_run,
     mistakes=[
         mistakes_response.entropy_added,
