@@ -1016,7 +1016,8 @@ assert torch.isclose(mixed_loss(**one), mixed_loss(**{**one, "student_logits": m
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# With kdlab it is one call, and all four bugs are taken care of:
+# With kdlab it is one call. It knows $T^2$, leaves padding out, and takes `num_items_in_batch`. The shift is yours:
+# `distributions.align(logits, labels, "causal")` before the call.
 
 # %%
 kdlab.distillation_loss(student_logits, teacher_logits, batch["labels"], temperature=2.0, ce_weight=0.25)
@@ -1146,7 +1147,7 @@ print("cross-entropy", divergence + own, "= entropy", own, "+ KL", divergence)
 # %% [markdown]
 # ## Summary
 #
-# - $L_{\mathrm{ResD}}(z_t, z_s) = L_R(z_t, z_s)$: the loss sees logits and nothing else.
+# - $L_{\mathrm{ResD}}(z_t, z_s) = L_R(z_t, z_s)$: the loss compares logits and nothing else.
 # - Temperature: the gradient falls as $1/T^2$ at high $T$. Multiply by $T^2$, or another part takes over.
 # - Labels: a decoder-only model needs a shift, an encoder-decoder model does not. `-100` moves with the label.
 # - Padding: leave it out of the sum and of the count, in training and in what you report.

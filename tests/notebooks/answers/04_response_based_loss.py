@@ -247,6 +247,10 @@ ANSWERS = {
                 MEAN + MASK + "    return losses[mask].mean()\n",
                 "where no token counts this is 0/0",
             ),
+            "the answer kept for the check": (
+                MEAN + "    return response_answers.token_mean(losses, labels)\n",
+                "write this one yourself",
+            ),
             "a number without a gradient": (
                 MEAN + MASK + "    return losses[mask].sum().item() / mask.sum().clamp(min=1)\n",
                 "the value is right, but no gradient arrives at losses",
@@ -425,6 +429,7 @@ ANSWERS = {
                 LEFT + ENTROPY + "    return cross_entropy / entropy[labels != -100].mean()\n",
                 "this is a ratio: the difference is asked for",
             ),
+            "hard-coded": (LEFT + "    return torch.tensor(0.3069)\n", "not right yet: got 0.3069, expected"),
             "sign": (
                 LEFT + ENTROPY + "    return entropy[labels != -100].mean() - cross_entropy\n",
                 "the sign is the other way round",
