@@ -20,7 +20,8 @@ def gradient_power(student_logits: Tensor, teacher_logits: Tensor, temperature: 
     """
 
     def size(t: float) -> Tensor:
-        return ((student_logits / t).softmax(-1) - (teacher_logits / t).softmax(-1)).norm() / t
+        gradient = ((student_logits / t).softmax(-1) - (teacher_logits / t).softmax(-1)) / t
+        return gradient.square().sum().sqrt()
 
     return torch.log2(size(temperature) / size(2 * temperature))
 

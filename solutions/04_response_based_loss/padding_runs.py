@@ -17,6 +17,7 @@ import transformers
 import kdlab
 from kdlab.evaluation import distance_to_teacher
 from kdlab.files import read_json, write_json
+from kdlab.model_io import target_logits
 from kdlab.phrasebook_teacher import phrasebook_teacher
 from kdlab.short_run import short_run, shuffled_batches
 from kdlab.students import Architecture, new_model
@@ -72,8 +73,6 @@ def main() -> None:
 @torch.no_grad()
 def measured(student, teacher, batches) -> dict[str, float]:
     """Forward KL, nats a place with padding counted, and the share of padding."""
-    from kdlab.model_io import target_logits
-
     total, places, padding = 0.0, 0, 0
     for batch in batches:
         places_of_batch = kdlab.forward_kl(target_logits(student, batch), teacher(batch), reduction="none")
