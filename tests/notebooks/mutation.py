@@ -31,7 +31,7 @@ def mutants(source: str) -> dict[str, str]:
 
     >>> cell = "def double(x):\\n    ### BEGIN SOLUTION\\n    return 2 * x\\n    ### END SOLUTION"
     >>> [told.split(" -> ")[1] for told in mutants(cell)]
-    ['`pass`', '`return 2 / x`', '`return 3 * x`', '`return 0 * x`']
+    ['`pass`', '`return 2 / x`', '`return 0 * x`', '`return 3 * x`']
     """
     lines = source.splitlines()
     first, last = (
