@@ -63,10 +63,7 @@ def test_a_weak_test_has_survivors(one_exercise):
 
 def test_a_mutant_that_does_not_end_is_stopped(one_exercise, monkeypatch):
     monkeypatch.setattr(mutant_run, "SECONDS", 0.2)
-    endless = (
-        HEAD
-        + "    while True:\n        try:\n            sentence += 'x'\n        except Exception:\n            pass"
-    )
+    body = "    while True:\n        try:\n            sentence = 'x'\n        except Exception:\n            pass"
     assert one_exercise(HEAD + body).stopped == ["count_words: 0"]
 
 
