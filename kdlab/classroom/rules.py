@@ -19,6 +19,7 @@ from kdlab.classroom.script import (
     where,
     without_regions,
 )
+from kdlab.classroom.standalone import unsafe_names
 
 OBJECTIVES = "## You will be able to"
 SUMMARY = "## Summary"
@@ -62,6 +63,8 @@ def _regions(script: Script) -> Iterator[Problem]:
                 continue
             if found and _REGION_OF.get(cell.kind) != kind:
                 yield cell, f"a region '### BEGIN {kind}' does not belong here"
+            elif kind == HIDDEN_TESTS and re.search(rf"^[^#\n]+### BEGIN {kind}", cell.source, re.MULTILINE):
+                yield cell, "a hidden test stands at the left margin, outside any block"
 
 
 def _python(script: Script) -> Iterator[Problem]:
@@ -113,6 +116,19 @@ def _tests(script: Script) -> Iterator[Problem]:
                         f"it ends in a bare expression, whose value would be the mark: {ast.unparse(body[-1])}",
                     )
                     break
+
+
+def _standalone(script: Script) -> Iterator[Problem]:
+    """A hidden test relies on no name that a student could have overwritten."""
+    for cell in script.cells:
+        if cell.kind == "test":
+            unsafe = unsafe_names(script, cell)
+            if unsafe:
+                yield (
+                    cell,
+                    f"its hidden test reads {', '.join(unsafe)}, which a student's cell may have overwritten: "
+                    "define or import what it needs in the hidden test",
+                )
 
 
 def _order(script: Script) -> Iterator[Problem]:
@@ -173,6 +189,7 @@ RULES: tuple[Callable[[Script], Iterable[Problem]], ...] = (
     _numbers,
     _solutions,
     _tests,
+    _standalone,
     _order,
     _sections,
     _images,
