@@ -355,6 +355,7 @@ assert abs(float(log_softmax(torch.zeros(4), 1.0)[0]) + 1.3863) < 1e-3, "four eq
 for inputs in (
     fresh("logits", "temperature"),
     fresh("logits", "temperature", shape=(7,)),
+    fresh("logits", "temperature", shape=(4, 7)),
     fresh("logits", "temperature", shape=(2, 1, 3, 4), scale=500.0),
     fresh("logits", "temperature", minus_infinity=True),
     fresh("logits", "temperature", dtype=torch.float16),
@@ -522,6 +523,7 @@ assert abs(float(entropy(torch.zeros(4), 1.0)) - 1.3863) < 1e-3, "four equal log
 for inputs in (
     fresh("logits", "temperature"),
     fresh("logits", "temperature", shape=(7,)),
+    fresh("logits", "temperature", shape=(4, 7)),
     fresh("logits", "temperature", shape=(2, 1, 3, 4), scale=500.0),
     fresh("logits", "temperature", minus_infinity=True),
 ):
@@ -782,6 +784,7 @@ assert int(tokens_for_mass(four, 0.9)) == 3, "0.5, 0.3, 0.15, 0.05: 0.9 takes 3 
 for inputs in (
     fresh("logits", "mass", shape=(3, 4, 12)),
     fresh("logits", "mass", shape=(30,), scale=1.0, mass=0.99),
+    fresh("logits", "mass", shape=(4, 9)),
     fresh("logits", "mass", shape=(2, 3, 2, 9), minus_infinity=True, mass=0.95),
 ):
     checks.function(

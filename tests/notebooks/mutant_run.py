@@ -7,10 +7,10 @@ A mutant that nothing shows to be the same counts as one that changes the answer
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import io
 import signal
+import symtable
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -71,6 +71,8 @@ def grade_mutants(notebook: str) -> Graded:
 def _verdict(notebook: str, exercise: str, solution: str, mutant: str) -> str:
     test = f"test_{exercise}"
     namespace = dict(namespaces(notebook)[test])
+    for name in _defined(solution):  # the mutant's cell must bind it, or it is not there
+        namespace.pop(name, None)
     with _quietly():
         try:
             with _limited():
@@ -113,7 +115,6 @@ def _observed(
 
     namespace = dict(namespaces(notebook)[exercise])
     run(code, exercise, namespace)
-    bound = {name for statement in ast.parse(code).body for name in _bound(statement)}
     kept = checks.function, checks.gradient
     try:
         checks.function = checks.gradient = record  # type: ignore[assignment]
@@ -121,16 +122,13 @@ def _observed(
             run(cells(notebook)[cell], cell, namespace)
     finally:
         checks.function, checks.gradient = kept
-    return {name: namespace[name] for name in bound}, calls
+    return {name: namespace[name] for name in _defined(code)}, calls
 
 
-def _bound(statement: ast.stmt) -> Iterator[str]:
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        yield statement.name
-    else:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                yield node.id
+def _defined(code: str) -> set[str]:
+    """What a cell binds: functions, classes, variables."""
+    table = symtable.symtable(code, "cell", "exec")
+    return {one.get_name() for one in table.get_symbols() if one.is_assigned()}
 
 
 def _same_answers(one: Callable[..., Any], other: Callable[..., Any], inputs: Any) -> bool:
