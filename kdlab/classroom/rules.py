@@ -26,6 +26,7 @@ SUMMARY = "## Summary"
 ANSWERED = ("exercise", "quiz", "essay")  # the kinds that a student writes into
 _REGION_OF = {"exercise": SOLUTION, "quiz": SOLUTION, "essay": SOLUTION, "test": HIDDEN_TESTS}
 _IMAGE = re.compile(r"!\[(?P<markdown>[^\]]*)\]|<img\b(?P<html>[^>]*)>", re.IGNORECASE)
+_CHOICE = re.compile(r"^- \*\*([A-Z])\*\* \S", re.MULTILINE)
 _ALT = re.compile(r"\balt\s*=\s*(\"[^\"]*[^\"\s][^\"]*\"|'[^']*[^'\s][^']*')", re.IGNORECASE)
 
 Problem = tuple[Cell | None, str]  # None: the notebook as a whole
@@ -98,6 +99,45 @@ def _solutions(script: Script) -> Iterator[Problem]:
                 cell,
                 'a quiz is `answer = None`, and in its solution region `answer = "B"`, one capital letter',
             )
+
+
+def _questions(script: Script) -> Iterator[Problem]:
+    """A quiz asks in prose: it wraps on a narrow screen, has formulas, and is read aloud as text. Comments do not."""
+    prose = ""
+    for cell in script.cells:
+        if cell.kind == "markdown":
+            prose = cell.source
+        elif cell.kind == "quiz":
+            lines = without_regions(cell.source, SOLUTION).splitlines()
+            if any(line.startswith("#") for line in lines):
+                yield cell, "its question is a comment, expected it in the prose before"
+            asked = _CHOICE.findall(prose)
+            if len(asked) < 2:
+                yield cell, "the prose before it has no choices, '- **A** ...' and so on, one a line"
+            explained = [
+                letters
+                for check in script.cells
+                if check.kind == "check" and check.name == cell.name
+                for letters in _explained(check.source)
+            ]
+            yield from (
+                (
+                    cell,
+                    f"the prose before it has the choices {', '.join(asked)}, its check explains {', '.join(one)}",
+                )
+                for one in explained
+                if one != asked
+            )
+
+
+def _explained(check: str) -> Iterator[list[str]]:
+    """The choices of every `quiz.show(name, answer, {"A": ..., ...})`."""
+    for call in ast.walk(ast.parse(check)):
+        match call:
+            case ast.Call(func=ast.Attribute(attr="show"), args=[_, _, ast.Dict(keys=keys), *_]):
+                yield [
+                    key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)
+                ]
 
 
 def _tests(script: Script) -> Iterator[Problem]:
@@ -188,6 +228,7 @@ RULES: tuple[Callable[[Script], Iterable[Problem]], ...] = (
     _names,
     _numbers,
     _solutions,
+    _questions,
     _tests,
     _standalone,
     _order,

@@ -68,12 +68,17 @@ phrasebook.translations(source)
 # %%
 sum(phrasebook.translations(source).values())
 
+# %% [markdown]
+# ### Quiz
+#
+# In many books $z$ also stands for logits. What is the $z$ in $\Pr^t(\cdot | c, z)$?
+#
+# - **A** the teacher's logits
+# - **B** the German translation
+# - **C** the English sentence that the user typed
+# - **D** the teacher's parameters
+
 # %% quiz="the_letter_z" points=1
-# In many books z also stands for logits. What is the z in Pr^t(. | c, z)?
-#   A  the teacher's logits
-#   B  the German translation
-#   C  the English sentence that the user typed
-#   D  the teacher's parameters
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "C"
@@ -422,12 +427,17 @@ slider(lambda t: at_temperatures([t]), "T", [0.25, 0.5, 1.0, 2.0, 4.0, 8.0], sta
 # Why would anyone raise $T$? At $T = 1$ the rare tokens hold next to nothing, and a student hardly notices
 # what the teacher thinks of them. A higher $T$ makes it visible. Notebook 04 comes back to it.
 
+# %% [markdown]
+# ### Quiz
+#
+# $T$ is raised from 1 to 4. What stays the same?
+#
+# - **A** the probability of the most probable token
+# - **B** the order of the tokens, from the most to the least probable
+# - **C** the ratio of any two probabilities
+# - **D** nothing
+
 # %% quiz="temperature" points=1
-# T is raised from 1 to 4. What stays the same?
-#   A  the probability of the most probable token
-#   B  the order of the tokens, from the most to the least probable
-#   C  the ratio of any two probabilities
-#   D  nothing
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "B"
@@ -565,12 +575,18 @@ plots.entropy_along_target(
 #
 # These bars are not the teacher's ignorance. They are in the question. No student can remove them.
 
+# %% [markdown]
+# ### Quiz
+#
+# To save work, the app team wants to keep only the teacher's most probable translation. What does the student
+# lose?
+#
+# - **A** nothing: the most probable translation is the right one
+# - **B** the other right translations, and how probable each is
+# - **C** only mistakes of the teacher
+# - **D** the temperature
+
 # %% quiz="only_the_best" points=1
-# To save work, the app team wants to keep only the teacher's most probable translation. What does the student lose?
-#   A  nothing: the most probable translation is the right one
-#   B  the other right translations, and how probable each is
-#   C  only mistakes of the teacher
-#   D  the temperature
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "B"
