@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kdlab.experiment import get_teacher, trained_teacher
 from kdlab.profiles import PROFILES
 from kdlab.settings import Settings
 from kdlab.task import load_task
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher, Teacher
 from kdlab.text.phrasebook import Phrasebook
 from kdlab.text.tokenizers import train_tokenizer
+from kdlab.trained_teacher import get_teacher, trained_teacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
