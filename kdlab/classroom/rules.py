@@ -167,7 +167,7 @@ def _standalone(script: Script) -> Iterator[Problem]:
                 yield (
                     cell,
                     f"its hidden test reads {', '.join(unsafe)}, which a student's cell may have overwritten: "
-                    "define or import what it needs in the hidden test",
+                    "define it in the check or in the hidden test, or import it there",
                 )
 
 

@@ -1,16 +1,17 @@
 """A hidden test stands on its own: it relies on nothing that a student's cell could have overwritten.
 
 A notebook has one namespace. A student who calls a helper `each_place`, as the notebook does, changes what a test that
-uses it compares with: a wrong answer may pass, a right one fail. So a hidden test reads four kinds of names only:
+uses it compares with: a wrong answer may pass, a right one fail. So a hidden test reads five kinds of names only:
 
 - those that its exercise's cell binds: the answer,
 - those that it binds itself, before,
-- what cells of the notebook import, and
-- Python's builtins. The builder imports both anew at the head of the test, so `torch = 3` and `sum = 0` do no harm.
+- what cells of the notebook import, and Python's builtins: the builder imports them anew at the head of the hidden
+  test, so `torch = 3` and `sum = 0` do no harm,
+- helpers that the exercise's check defines, `def` or `=`, from these names: the builder repeats them there.
 
-Anything else is refused: a helper is defined, or imported from kdlab, where it is needed. What a test shows, outside
-its hidden region, is a help and is free. This is against accidents and shortcuts; who patches `torch` itself needs a
-sandbox.
+Anything else is refused: define it in the check or in the hidden test, or import it from kdlab. What a test shows,
+outside its hidden region, is a help and is free. This is against accidents and shortcuts; who patches `torch` itself
+needs a sandbox.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Iterable, Iterator
 
 from kdlab.classroom.script import HIDDEN_TESTS, Cell, Script, regions, without_regions
 
-HEAD = "# Imported anew: a cell above may have given these names another value."
+HEAD = "# Once more: a cell above may have given these names another value."
 _SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Assert, ast.Expr, ast.Delete)
 
 
@@ -65,28 +66,29 @@ def unsafe_names(script: Script, cell: Cell) -> list[str]:
         if one.kind in ("exercise", "quiz") and one.name == cell.name
         for name in _bound(one.source)
     }
-    return sorted(free_names(_hidden(cell)) - answer - _imports(script, cell).keys() - set(dir(builtins)))
+    read = free_names("\n".join([*_repeated(script, cell), _hidden(cell)]))
+    return sorted(read - answer - _imports(script, cell).keys() - set(dir(builtins)))
 
 
 def made_standalone(script: Script, cell: Cell) -> str:
-    """A test's source, with what its hidden part takes from imports and builtins imported anew at its head.
+    """A test's source, with what its hidden part takes from elsewhere imported and defined anew at its head.
 
     >>> from pathlib import Path
     >>> test = Cell(2, "test", "f", "### BEGIN HIDDEN TESTS\\nassert abs(torch.ones(1)) == f\\n### END HIDDEN TESTS", 1)
     >>> script = Script(Path("a.py"), (Cell(1, "code", "", "import torch"), test), ())
     >>> print(made_standalone(script, test))
     ### BEGIN HIDDEN TESTS
-    # Imported anew: a cell above may have given these names another value.
+    # Once more: a cell above may have given these names another value.
     from builtins import abs
     import torch
     assert abs(torch.ones(1)) == f
     ### END HIDDEN TESTS
     """
-    imports = _imports(script, cell)
-    read = free_names(_hidden(cell))
+    imports, repeated = _imports(script, cell), _repeated(script, cell)
+    read = free_names("\n".join([*repeated, _hidden(cell)]))
     python = sorted(read & set(dir(builtins)) - imports.keys())
     lines = [f"from builtins import {', '.join(python)}"] if python else []
-    lines += sorted({imports[name] for name in read & imports.keys()})
+    lines += [*sorted({imports[name] for name in read & imports.keys()}), *repeated]
     if not lines:
         return cell.source
     before, marker, after = cell.source.partition(f"### BEGIN {HIDDEN_TESTS}\n")
@@ -95,6 +97,23 @@ def made_standalone(script: Script, cell: Cell) -> str:
 
 def _hidden(cell: Cell) -> str:
     return "\n".join(line for region in regions(cell.source, HIDDEN_TESTS) for line in region)
+
+
+def _repeated(script: Script, cell: Cell) -> list[str]:
+    """The definitions of the exercise's check that a hidden test needs, and what they need, in their order."""
+    needed = free_names(_hidden(cell))
+    found: list[str] = []
+    for check in script.cells:
+        if check.kind == "check" and check.name == cell.name:
+            for statement in reversed(ast.parse(check.source).body):
+                text = ast.unparse(statement)
+                is_definition = isinstance(
+                    statement, ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
+                )
+                if is_definition and _bound(text) & needed:
+                    needed = (needed - _bound(text)) | free_names(text)
+                    found.insert(0, text)
+    return found
 
 
 def _read(table: symtable.SymbolTable) -> Iterator[str]:

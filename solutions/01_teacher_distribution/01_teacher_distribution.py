@@ -701,11 +701,6 @@ halves = sequence_log_probability(torch.zeros(1, 3, 2), torch.tensor([[0, 1, -10
 assert abs(float(halves) + 1.3863) < 1e-3, "two halves: 2 log 0.5"
 ### BEGIN HIDDEN TESTS
 
-
-def by_kdlab(logits, labels):
-    return distributions.sequence_log_probability(logits, labels, alignment="encoder_decoder")
-
-
 for inputs in (
     fresh("logits", "labels", shape=(3, 4, 6)),
     fresh("logits", "labels", shape=(1, 2, 3)),
@@ -714,14 +709,11 @@ for inputs in (
     checks.function(
         "sequence_log_probability",
         sequence_log_probability,
-        by_kdlab,
+        right_log_probability,
         inputs,
         seeds=[101, 102, 103, 104],
         tolerance=Tolerance(1e-4, 2e-3),
-        forbid=[
-            "kdlab.distributions.sequence_log_probability",
-            "kdlab.distributions.token_log_probabilities",
-        ],
+        forbid=own,
         graded=True,
     )
 ### END HIDDEN TESTS

@@ -132,6 +132,36 @@ def test_a_hidden_test_in_a_block_is_refused():
     assert "stands at the left margin" in problems(text)[0]
 
 
+CHECK = 'print("right" if double(2) == 4 else "not yet")'
+HELPERS = (
+    f"limit: int = 3\nbound = 2 * limit\n\n\ndef by_us(n):\n    return abs(n) * (bound - 4)\n\n\n{CHECK}"
+)
+
+
+def test_a_helper_that_the_check_defines_is_defined_anew():
+    text = replaced(CHECK, HELPERS, replaced(HIDDEN, "assert double(1) == by_us(1)\n"))
+    assert problems(text) == []
+    source = {cell.id: cell.source for cell in source_notebook(parse_script(text, PATH)).cells}["test_double"]
+    namespace = {"double": lambda x: 2 * x, "by_us": None, "bound": 7, "limit": 7, "abs": None}
+    run(source, "test", namespace)
+    with pytest.raises(AssertionError):
+        run("\n".join(regions(source, HIDDEN_TESTS)[0]), "test", namespace | {"double": abs, "by_us": abs})
+
+
+@pytest.mark.parametrize(
+    ("helpers", "unsafe"),
+    [
+        ("by_us = seen", "seen"),
+        ("def by_us(n):\n    return seen", "seen"),
+        ("for by_us in [abs]:\n    pass", "by_us"),
+        ("by_us += 1", "by_us"),
+    ],
+)
+def test_a_helper_of_the_check_that_reads_what_a_student_may_overwrite_is_refused(helpers, unsafe):
+    text = replaced(CHECK, f"{helpers}\n{CHECK}", replaced(HIDDEN, "assert double(1) == by_us(1)\n"))
+    assert f"its hidden test reads {unsafe}, which" in problems(text)[0]
+
+
 def test_what_is_shown_of_a_test_is_free():
     assert problems(replaced("assert double(3) == 6", "assert double(3) == 6 == answer_of_mine")) == []
 
