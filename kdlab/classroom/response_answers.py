@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlab.distributions import Alignment, align, entropy
-
 
 def gradient_power(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """n, where the gradient of KL(p_t || p_s) falls as 1/T^n from `temperature` to twice it; a scalar.
@@ -26,14 +24,15 @@ def gradient_power(student_logits: Tensor, teacher_logits: Tensor, temperature: 
     return torch.log2(size(temperature) / size(2 * temperature))
 
 
-def counted_pairs(logits: Tensor, labels: Tensor, kind: Alignment) -> tuple[Tensor, Tensor]:
+def counted_pairs(logits: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """Rows [n, V] of logits [batch, length, V] that count, and the labels [n] that they predict.
 
     >>> rows, tokens = counted_pairs(torch.eye(4)[None], torch.tensor([[-100, 7, 1, -100]]), "causal")
     >>> rows.argmax(-1).tolist(), tokens.tolist()
     ([0, 1], [7, 1])
     """
-    logits, labels = align(logits, labels, kind)
+    if kind == "causal":  # row i is for the label of the next place
+        logits, labels = logits[:, :-1], labels[:, 1:]
     return logits[labels != -100], labels[labels != -100]
 
 
@@ -66,4 +65,6 @@ def left_to_learn(cross_entropy: float, teacher_logits: Tensor, labels: Tensor) 
     >>> round(left_to_learn(1.0, torch.zeros(1, 2, 2), torch.tensor([[0, -100]])).item(), 4)
     0.3069
     """
-    return cross_entropy - entropy(teacher_logits)[labels != -100].mean()
+    log_p = teacher_logits[labels != -100].log_softmax(-1)
+    entropy = -torch.where(log_p == -torch.inf, 0.0, log_p.exp() * log_p).sum(-1)
+    return cross_entropy - entropy.mean()

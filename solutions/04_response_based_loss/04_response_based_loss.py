@@ -363,12 +363,17 @@ comparison_plots.along_temperature(temperatures, both)
 # From $T = 16$ on the second line is level: there the rule holds. Between 2 and 8 the gradient falls faster, while
 # the probability leaves the two or three best tokens. $T^2$ is right in the limit, and a good habit before it.
 
+# %% [markdown]
+# ### Quiz
+#
+# The loss is half KL at the temperature, half cross-entropy on references. $T^2$ is forgotten, and $T$ goes up to 16.
+#
+# - **A** nothing: the optimiser makes up for a smaller gradient
+# - **B** the references take over: the teacher's part has lost almost all of its weight
+# - **C** the teacher takes over: its part has become larger
+# - **D** the training stops with an error
+
 # %% quiz="t_squared" points=1
-# The loss is half KL at the temperature, half cross-entropy on references. T^2 is forgotten, and T goes up to 16.
-#   A  nothing: the optimiser makes up for a smaller gradient
-#   B  the references take over: the teacher's part has lost almost all of its weight
-#   C  the teacher takes over: its part has become larger
-#   D  the training stops with an error
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "B"
@@ -538,13 +543,18 @@ print("shifted:", F.cross_entropy(teacher_logits[:, :-1][late != -100], late[lat
 # the two models, and looks at the labels only for `-100`. With a mask that is off by one it loses the first token of
 # each answer and counts a place after the end.
 
+# %% [markdown]
+# ### Quiz
+#
+# A decoder-only batch is padded with the end token, 1. The labels were made by `labels[labels == 1] = -100`. What
+# will the student not learn?
+#
+# - **A** to begin an answer
+# - **B** to end one: the real end tokens do not count either
+# - **C** rare words
+# - **D** nothing is lost: padding must not count
+
 # %% quiz="end_or_padding" points=1
-# A decoder-only batch is padded with the end token, 1. The labels were made by `labels[labels == 1] = -100`.
-# What will the student not learn?
-#   A  to begin an answer
-#   B  to end one: the real end tokens do not count either
-#   C  rare words
-#   D  nothing is lost: padding must not count
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "B"
@@ -766,13 +776,18 @@ live = {
 # %%
 comparison_plots.methods_by_measure(live, unit=f"KL after {updates} updates, nats")
 
+# %% [markdown]
+# ### Quiz
+#
+# A report says: "Our method halves the validation loss." It pads all sentences to 128 tokens and averages over
+# every place. What do you know?
+#
+# - **A** it is better: half the loss is half the loss
+# - **B** it is worse: padding was counted
+# - **C** nothing yet: most places are padding, so ask for the mean over the tokens
+# - **D** it is as good as before: padding changes both methods alike
+
 # %% quiz="better_method" points=1
-# A report says: "Our method halves the validation loss." It pads all sentences to 128 tokens and averages over every
-# place. What do you know?
-#   A  it is better: half the loss is half the loss
-#   B  it is worse: padding was counted
-#   C  nothing yet: most places are padding, so ask for the mean over the tokens
-#   D  it is as good as before: padding changes both methods alike
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "C"
