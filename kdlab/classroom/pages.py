@@ -39,7 +39,8 @@ dt::after { content: ":"; }
 dd { margin: 0; font-weight: 600; }
 section { border-top: 1px solid #767676; padding-bottom: 1rem; }
 .figures { display: flex; flex-wrap: wrap; gap: .75rem; }
-.figures img { width: 12rem; border: 1px solid #767676; }
+.figures a { width: min(12rem, calc(50% - .4rem)); }
+.figures img { width: 100%; border: 1px solid #767676; }
 .stopped { border: 3px double #111; padding: .5rem .75rem; font-weight: 600; }
 """
 

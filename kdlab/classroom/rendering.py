@@ -16,7 +16,6 @@ from pygments.formatters import HtmlFormatter
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"  # needs a kernel; a still figure stands beside it
 _NOTEBOOK_LINK = re.compile(r'(<a href="[^":?#]+)\.ipynb(?=["#])')
-_ANCHOR = re.compile(r'<a class="anchor-link"[^>]*>.*?</a>')
 
 
 def render(notebook: NotebookNode) -> str:
@@ -32,12 +31,12 @@ def render(notebook: NotebookNode) -> str:
             cell.outputs = [output for output in cell.outputs if _WIDGET not in output.get("data", {})]
     exporter = _Exporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)
-    return _NOTEBOOK_LINK.sub(r"\1.html", _ANCHOR.sub("", body))
+    return _NOTEBOOK_LINK.sub(r"\1.html", str(body))
 
 
 @lru_cache(maxsize=4096)
 def mathml(formula: str, *, block: bool = False) -> str:
-    """LaTeX as MathML, which browsers show by themselves; the LaTeX stays as its text alternative.
+    """LaTeX as MathML, which browsers show by themselves.
 
     What cannot be converted is shown as it is written.
 
@@ -74,4 +73,6 @@ class _Exporter(HTMLExporter):
     @pass_context
     def markdown2html(self, context: Any, source: str) -> str:
         attachments = context.get("cell", {}).get("attachments", {})
-        return str(MarkdownWithMath(renderer=_Renderer(escape=False, attachments=attachments)).render(source))
+        # nbconvert's anchors would take the formula out of a heading.
+        renderer = _Renderer(escape=False, attachments=attachments, exclude_anchor_links=True)
+        return str(MarkdownWithMath(renderer=renderer).render(source))

@@ -39,6 +39,16 @@ class Run:
     points: int
     by_hand: int
 
+    @property
+    def told(self) -> str:
+        """In one line.
+
+        >>> Run("01_small", "ci", None, 31.4, 640, 12, 15, 3).told
+        'ran to its end: 12 of 15 points, 31 s, 640 MB'
+        """
+        end = f"stopped at {self.error}" if self.error else "ran to its end"
+        return f"{end}: {self.earned} of {self.points} points, {self.seconds:.0f} s, {self.peak_mb} MB"
+
 
 def run_solution(root: Path, path: Path, out: Path, profile: str) -> Run:
     """Run the solution notebook of a script; `out`/NAME/NAME.ipynb is the executed one, with its `Run` as metadata.
@@ -143,14 +153,14 @@ def _execute(notebook: NotebookNode, executed: Path, parameters: dict[str, Any] 
         # papermill counts the cells that it adds itself, so the cell is found by what it holds.
         return f"cell {sources.index(error.source) + 1} of the notebook: {error.ename}: {error.evalue}"
     except DeadKernelError:
-        return f"cell {_unfinished(executed, sources)} of the notebook: the kernel died; was there enough memory?"
+        return f"cell {_begun_last(executed, sources)} of the notebook: the kernel died; was there enough memory?"
     return None
 
 
-def _unfinished(executed: Path, sources: list[str]) -> int:
-    """The number of the cell that was running when papermill last wrote the notebook."""
+def _begun_last(executed: Path, sources: list[str]) -> int:
+    """The number of the cell that papermill began last."""
     import nbformat
 
     cells = nbformat.read(executed, as_version=4).cells
-    running = (cell.source for cell in cells if cell.metadata["papermill"]["status"] == "running")
-    return sources.index(next(running)) + 1
+    started = [cell.source for cell in cells if cell.metadata["papermill"]["start_time"]]
+    return sources.index(started[-1]) + 1
