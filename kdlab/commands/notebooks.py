@@ -75,7 +75,9 @@ def run(chosen: argparse.Namespace) -> int:
     """kdlab notebooks."""
     from kdlab.classroom.notebooks import find_scripts
 
-    missing = [name for name in ("latex2mathml", "nbformat", "nbgrader", "papermill") if find_spec(name) is None]
+    missing = [
+        name for name in ("latex2mathml", "nbformat", "nbgrader", "papermill") if find_spec(name) is None
+    ]
     if missing:
         raise ValueError(
             f"{', '.join(missing)} not installed, expected the extra `course`: pip install 'kdlab[course]'"

@@ -108,17 +108,24 @@ def marks(tmp_path_factory, teacher) -> dict[tuple[str, str], dict[str, tuple[fl
         name = script.stem
         for student, folder in (("solution", "solutions"), ("release", "course")):
             shutil.copytree(
-                root / folder / name, root / "submitted" / student / name, ignore=shutil.ignore_patterns("*.py")
+                root / folder / name,
+                root / "submitted" / student / name,
+                ignore=shutil.ignore_patterns("*.py"),
             )
         for command in ("generate_assignment", "autograde"):
-            call = [sys.executable, "-m", "nbgrader", command, name, *(["--force"] if command[0] == "g" else [])]
+            call = [
+                sys.executable,
+                "-m",
+                "nbgrader",
+                command,
+                name,
+                *(["--force"] if command[0] == "g" else []),
+            ]
             subprocess.run(call, cwd=root, env=environment, check=True)
         with Gradebook(f"sqlite:///{root / 'gradebook.db'}") as gradebook:
             for student in ("solution", "release"):
                 grades = gradebook.find_submission_notebook(name, name, student).grades
-                found[name, student] = {
-                    grade.name: (grade.max_score, grade.auto_score) for grade in grades
-                }
+                found[name, student] = {grade.name: (grade.max_score, grade.auto_score) for grade in grades}
     return found
 
 
@@ -127,6 +134,7 @@ def marks(tmp_path_factory, teacher) -> dict[tuple[str, str], dict[str, tuple[fl
 def test_nbgrader_gives_the_solution_full_marks_and_the_release_none(script, marks):
     essays = {cell.name for cell in read_script(ROOT, script).cells if cell.kind == "essay"}
     solution, release = marks[script.stem, "solution"], marks[script.stem, "release"]
-    assert all(given == (None if name in essays else whole) for name, (whole, given) in solution.items()), solution
+    assert all(given == (None if name in essays else whole) for name, (whole, given) in solution.items()), (
+        solution
+    )
     assert not any(given for _, given in release.values()), release
-
