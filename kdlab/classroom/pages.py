@@ -55,7 +55,7 @@ def write_pages(out: Path, names: Sequence[str]) -> Path:
     >>> from dataclasses import asdict
     >>> from nbformat.v4 import new_markdown_cell, new_notebook
     >>> notebook = new_notebook(cells=[new_markdown_cell("# 01 · Small")])
-    >>> notebook.metadata["kdlab"] = asdict(Run("01_small", "ci", None, 1.5, 90, 3, 3, 0))
+    >>> notebook.metadata["kdlab"] = asdict(Run("01_small", "ci", None, 1.5, 1.2, 90, 3, 3, 0))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     (Path(folder) / "01_small").mkdir()
     ...     nbformat.write(notebook, Path(folder) / "01_small" / "01_small.ipynb")

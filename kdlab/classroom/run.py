@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdlab.classroom.memory import PeakMemory
 from kdlab.classroom.notebooks import read_script, source_notebook
+from kdlab.classroom.usage import Usage
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -25,6 +25,7 @@ class Run:
     Attributes:
         error: what stopped it, "cell N of the notebook: Error: why", or None if it reached its end.
         seconds: from the start of the kernel to its end.
+        cpu_seconds: of the processor: what the run takes at least if it has one for itself.
         peak_mb: the most memory that the kernel and what it started held, in units of 10^6 bytes.
         earned, points: by the graded cells and in all, less what is graded by hand.
         by_hand: points of the essays.
@@ -34,6 +35,7 @@ class Run:
     profile: str
     error: str | None
     seconds: float
+    cpu_seconds: float
     peak_mb: int
     earned: int
     points: int
@@ -43,7 +45,7 @@ class Run:
     def told(self) -> str:
         """In one line.
 
-        >>> Run("01_small", "ci", None, 31.4, 640, 12, 15, 3).told
+        >>> Run("01_small", "ci", None, 31.4, 29.0, 640, 12, 15, 3).told
         'ran to its end: 12 of 15 points, 31 s, 640 MB'
         """
         end = f"stopped at {self.error}" if self.error else "ran to its end"
@@ -79,11 +81,19 @@ def run_solution(root: Path, path: Path, out: Path, profile: str) -> Run:
     has_parameters = any(cell.kind == "parameters" for cell in script.cells)
     executed = folder / f"{path.stem}.ipynb"
     start = time.perf_counter()
-    with PeakMemory() as peak:
+    with Usage() as usage:
         error = _execute(notebook, executed, {"profile": profile} if has_parameters else None)
     seconds = round(time.perf_counter() - start, 1)
     found = nbformat.read(executed, as_version=4)
-    run = Run(path.stem, profile, error, seconds, round(peak.bytes / 1e6), *score(found.cells))
+    run = Run(
+        path.stem,
+        profile,
+        error,
+        seconds,
+        round(usage.cpu_seconds, 1),
+        round(usage.peak_bytes / 1e6),
+        *score(found.cells),
+    )
     found.metadata["kdlab"] = asdict(run)
     nbformat.write(found, executed)
     return run
@@ -97,7 +107,7 @@ def read_run(executed: Path) -> Run | None:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     executed = Path(folder) / "01_small.ipynb"
     ...     nothing = read_run(executed)
-    ...     run = Run("01_small", "ci", None, 1.5, 90, 3, 3, 0)
+    ...     run = Run("01_small", "ci", None, 1.5, 1.2, 90, 3, 3, 0)
     ...     write_text(executed, json.dumps({"metadata": {"kdlab": asdict(run)}}))
     ...     nothing, read_run(executed) == run
     (None, True)

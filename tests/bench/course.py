@@ -72,6 +72,7 @@ def costs(path: Path) -> dict[str, Any]:
         raise RuntimeError(f"{path.stem}: {run.told}; graded: {[one.errors for one in graded.values()]}")
     return {
         "ci_seconds": run.seconds,
+        "ci_cpu_seconds": run.cpu_seconds,
         "ci_peak_mb": run.peak_mb,
         "grade_seconds": round(graded["teacher"].seconds, 1),
         "grade_cpu_seconds": round(graded["teacher"].cpu, 1),

@@ -22,10 +22,9 @@ from tests.notebooks.execution import execute
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = find_scripts(ROOT)
-SECONDS, MEGABYTES = 60, 1500  # of a notebook with the profile `ci`, on two cores
-GRADE_SECONDS = 5  # beyond its imports
-# Seconds are of the processor wherever it can be: the tests share it, with each other at least.
-SLACK = 2  # the wall clock of a run beside other tests
+# Budgets of a notebook with the profile `ci`, and of its grading beyond the imports. The seconds that are checked are
+# the processor's, of one thread: the clock's say how much else the machine has to do. `results/course.json` has both.
+CI_SECONDS, CI_MEGABYTES, GRADE_SECONDS = 60, 1500, 5
 STEPS = 100  # of optimizers: what a test may take for itself; the shortest training of the course takes more
 
 each_notebook = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -56,8 +55,8 @@ def test_a_solution_runs_to_its_end_with_full_marks_and_within_its_budget(script
     run = run_solution(ROOT, script, tmp_path, "ci")
     assert run.error is None
     assert run.earned == run.points
-    assert run.peak_mb <= MEGABYTES
-    assert run.seconds <= SLACK * SECONDS
+    assert run.peak_mb <= CI_MEGABYTES
+    assert run.cpu_seconds <= CI_SECONDS
 
 
 @each_notebook

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from kdlab.classroom.memory import PeakMemory
 from kdlab.classroom.rendering import mathml, render
 from kdlab.classroom.run import read_run
+from kdlab.classroom.usage import Usage
 from kdlab.cli import main
 from tests.notebooks.small import NAME, replaced, write_course
 
@@ -53,6 +53,7 @@ def test_it_goes_on_after_an_error_and_says_where_it_was(out):
         (0, 3, 3), (3, 3, 3), (0, 3, 3)
     ]  # fmt: skip
     assert good.seconds > 0.5
+    assert 0 < good.cpu_seconds <= good.seconds * 2
     assert 30 < good.peak_mb < 500
 
 
@@ -215,6 +216,6 @@ held = bytearray(b"1") * 200_000_000
 if os.fork() == 0:
     more = bytearray(b"1") * 50_000_000
 time.sleep(1.5)"""
-    with PeakMemory() as peak:
+    with Usage() as usage:
         subprocess.run([sys.executable, "-c", code], check=True)
-    assert 250e6 < peak.bytes < 330e6
+    assert 250e6 < usage.peak_bytes < 330e6

@@ -1,4 +1,4 @@
-"""How much memory the kernels of this process hold at most, with all that they start."""
+"""What the kernels of this process take, with all that they start: memory at most, and time of the processor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 INTERVAL = 0.1  # seconds between two looks
 
 
-class PeakMemory:
+class Usage:
     """Watches every process that this one starts while it is open, and theirs.
 
     Of a kernel the resident memory counts, and of the processes that it has started what they share with nobody: the
@@ -23,17 +23,19 @@ class PeakMemory:
     process (Linux) no peak between two looks is missed.
 
     Attributes:
-        bytes: the highest value.
+        peak_bytes: the most memory at one time.
+        cpu_seconds: of the processor, up to the last look.
 
     >>> import subprocess, sys
-    >>> with PeakMemory() as peak:
-    ...     _ = subprocess.run([sys.executable, "-c", "held = bytearray(b'1') * 100_000_000"])
-    >>> 100e6 < peak.bytes < 200e6
-    True
+    >>> with Usage() as usage:
+    ...     _ = subprocess.run([sys.executable, "-c", "held = bytearray(b'1') * 100_000_000; sum(range(10**7))"])
+    >>> 100e6 < usage.peak_bytes < 200e6, 0 < usage.cpu_seconds
+    (True, True)
     """
 
     def __init__(self) -> None:
-        self.bytes = 0
+        self.peak_bytes = 0
+        self.cpu_seconds = 0.0
         self._closed = Event()
         self._thread = Thread(target=self._watch, daemon=True)
 
@@ -52,22 +54,31 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
+        seconds: dict[int, float] = {}  # of each kernel
         while not self._closed.wait(INTERVAL):
-            started = [child for child in self._here.children() if child.pid not in self._before]
-            self.bytes = max(self.bytes, sum(map(_with_descendants, started)))
+            held = 0
+            for kernel in self._here.children():
+                if kernel.pid not in self._before:
+                    memory, cpu = _with_descendants(kernel)
+                    held += memory
+                    seconds[kernel.pid] = max(cpu, seconds.get(kernel.pid, 0.0))
+            self.peak_bytes = max(self.peak_bytes, held)
+            self.cpu_seconds = sum(seconds.values())
 
 
-def _with_descendants(kernel: Process) -> int:
+def _with_descendants(kernel: Process) -> tuple[int, float]:
+    """Bytes and seconds of a process and all below it."""
     from psutil import Error
 
-    total = 0
+    memory, cpu = 0, 0.0
     with contextlib.suppress(Error):  # it has ended
         descendants = kernel.children(recursive=True)
-        total = kernel.memory_info().rss
+        memory, cpu = kernel.memory_info().rss, sum(kernel.cpu_times()[:4])  # of ended children too
         for process in descendants:
             with contextlib.suppress(Error):
-                total += process.memory_full_info().uss
-    return max(total, _highest(kernel.pid))
+                cpu += sum(process.cpu_times()[:4])
+                memory += process.memory_full_info().uss
+    return max(memory, _highest(kernel.pid)), cpu
 
 
 def _highest(pid: int) -> int:
