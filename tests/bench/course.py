@@ -60,7 +60,7 @@ def counts(script: Script) -> dict[str, Any]:
 
 def costs(path: Path) -> dict[str, Any]:
     """Seconds and memory of the `ci` run; seconds of grading beyond the imports, of clock and processor."""
-    from tests.notebooks.execution import execute
+    from tests.notebooks.execution import errors, execute
 
     with tempfile.TemporaryDirectory() as folder:
         run = run_solution(ROOT, path, Path(folder), "ci")
@@ -68,8 +68,9 @@ def costs(path: Path) -> dict[str, Any]:
             name: execute(source_notebook(read_script(ROOT, path)), path, Path(folder) / name, cache)
             for name, cache in (("teacher", cache_folder()), ("no_cache", Path(os.devnull) / "cache"))
         }
-    if run.error or run.earned < run.points or any(one.errors for one in graded.values()):
-        raise RuntimeError(f"{path.stem}: {run.told}; graded: {[one.errors for one in graded.values()]}")
+    wrong = {name: [error.evalue for error in errors(one.notebook.cells)] for name, one in graded.items()}
+    if run.error or run.earned < run.points or any(wrong.values()):
+        raise RuntimeError(f"{path.stem}: {run.told}; graded: {wrong}")
     return {
         "ci_seconds": run.seconds,
         "ci_cpu_seconds": run.cpu_seconds,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nbclient import NotebookClient
 from nbformat import NotebookNode
@@ -71,14 +71,11 @@ class Execution:
     cpu: float
     steps: int
 
-    @property
-    def errors(self) -> list[Any]:
-        return [
-            output
-            for cell in self.notebook.cells
-            for output in cell.get("outputs", [])
-            if output.output_type == "error"
-        ]
+
+def errors(cells: Iterable[NotebookNode]) -> list[NotebookNode]:
+    """What the cells raised."""
+    outputs = (output for cell in cells for output in cell.get("outputs", []))
+    return [output for output in outputs if output.output_type == "error"]
 
 
 def execute(notebook: NotebookNode, script: Path, folder: Path, kdlab_cache: Path) -> Execution:
