@@ -7,17 +7,14 @@ keeps the checkpoint with the lowest loss on validation data. The teacher's cost
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock
 
-import kdlab
 from kdlab import processes
-from kdlab.cache import Cacheable, TeacherCache
+from kdlab.cache import TeacherCache
 from kdlab.calibration import calibration
 from kdlab.evaluation import (
     bytes_on_disk,
@@ -29,16 +26,19 @@ from kdlab.evaluation import (
 from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
 from kdlab.filters import filters_called
 from kdlab.generation import translate
+from kdlab.hidden_cache import CachedHiddenTeacher, HiddenCache
+from kdlab.hidden_shards import KeepHidden
 from kdlab.loading import load_model
-from kdlab.profiles import Profile, choose_profile
+from kdlab.profiles import choose_profile
 from kdlab.projection import projected_student
 from kdlab.sequences import PseudoTargets, pseudo_targets
 from kdlab.settings import Settings, on_policy, with_architecture
+from kdlab.shards import Keep
 from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.speed import generation_speed, translation_latency
 from kdlab.student_init import build, copied_student, fresh_student
 from kdlab.students import Architecture, count_parameters, new_model
-from kdlab.task import Task, load_task
+from kdlab.task import load_task
 from kdlab.teachers import (
     CachedTeacher,
     EnsembleTeacher,
@@ -47,17 +47,17 @@ from kdlab.teachers import (
     Teacher,
     live_teacher,
 )
-from kdlab.text.batches import Example
+from kdlab.text.batches import Example, encode_pairs
 from kdlab.text.parallel import ParallelText
-from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets, load_tokenizer, train_tokenizer
+from kdlab.text.tokenizers import MAX_LENGTH, encode_sources
+from kdlab.trained_teacher import further_teachers, get_teacher
 from kdlab.training import TrainingData, finished, train
 from kdlab.truth import compare_with_truth
 from kdlab.user_cache import cache_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
-TEACHER_SEED = 0  # one teacher for all seeds of the students, so that their spread is the students' own
 TRUTH_SENTENCES = 200  # of the test set, on which the student is compared with the truth, exactly
 SPEED_SENTENCES = 300
 LATENCY_SENTENCES = 50  # one by one they take a second or two
@@ -88,7 +88,7 @@ class Experiment:
         self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
         self.task = load_task(settings, self.profile.phrasebook)
         self.others: list[PreTrainedModel] = []  # the teachers after the first
-        self.caches: dict[str, TeacherCache] = {}
+        self.caches: dict[str, TeacherCache | HiddenCache] = {}
         self.made: dict[str, dict[str, Any]] = {}  # what became of the teacher's translations
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -168,10 +168,8 @@ class Experiment:
             for model in (self.teacher, *self.others):
                 check_smaller(model, student)
         live = distil and self.level in ("word", "both")
-        teacher: Teacher | None = None
-        if live:
-            signal = self.signal(smoothing=self.profile.labelled_smoothing if few else 0.0)
-            teacher = self.cached(name, signal, data, student) if self.settings.cache_teacher else signal
+        smoothing = self.profile.labelled_smoothing if few else 0.0
+        teacher = self.signal_for(name, data, student, smoothing) if live else None
         train(
             student,
             self.tokenizer,
@@ -186,24 +184,38 @@ class Experiment:
             description=name.replace("_", " "),
         )
 
+    def signal_for(
+        self, name: str, data: TrainingData, student: PreTrainedModel, smoothing: float
+    ) -> Teacher:
+        """What a student learns from while it trains: a live teacher, or what is kept of its answers."""
+        form = self.settings.cache_teacher
+        if form is None:
+            return self.signal(smoothing)
+        if form == "hidden":
+            cache = self.cached(name, LiveTeacher(self.teacher), KeepHidden(), data, student)
+            teacher = CachedHiddenTeacher(cache)
+            return SmoothedTeacher(teacher, smoothing) if smoothing else teacher
+        keep = Keep(temperature=self.profile.temperature)
+        return CachedTeacher(self.cached(name, self.signal(smoothing), keep, data, student))
+
     def cached(
-        self, name: str, teacher: Cacheable, data: TrainingData, student: PreTrainedModel
-    ) -> CachedTeacher:
+        self, name: str, teacher: Any, keep: Keep | KeepHidden, data: TrainingData, student: PreTrainedModel
+    ) -> Any:
         """The teacher's answers about all that a student is trained and validated on."""
         self.caches[name], seconds = cache_of(
             teacher,
             self.tokenizer,
             data.examples,
             student.config,
-            temperature=self.profile.temperature,
+            keep=keep,
             device=self.device,
             description=f"teacher's cache ({name.replace('_', ' ')})",
         )
         self.task.seconds[f"teacher_cache_{name}"] = round(seconds, 1)
-        return CachedTeacher(self.caches[name])
+        return self.caches[name]
 
     def signal(self, smoothing: float = 0.0) -> LiveTeacher | EnsembleTeacher | SmoothedTeacher:
-        """What a student learns from: the teacher's distribution, or the mean of the teachers'."""
+        """The teacher's distribution, or the mean of the teachers'."""
         teacher = live_teacher([self.teacher, *self.others])
         return SmoothedTeacher(teacher, smoothing) if smoothing else teacher
 
@@ -333,6 +345,7 @@ class Experiment:
 def check_smaller(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
     """Refuse a teacher that is no smaller than its student, where the weak is to teach the strong.
 
+    >>> from kdlab.text.tokenizers import train_tokenizer
     >>> tokenizer = train_tokenizer(["a b"], 300)
     >>> small, large = (new_model(Architecture(size, 1, 1, 8), tokenizer, seed=0) for size in (8, 16))
     >>> check_smaller(small, large)
@@ -346,138 +359,3 @@ def check_smaller(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
             f"weak_to_strong: got a teacher of {sizes[0]:,} parameters for a student of {sizes[1]:,}, expected a "
             "smaller teacher"
         )
-
-
-def get_teacher(
-    settings: Settings, profile: Profile, task: Task, device: torch.device
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
-    """The (first) teacher that the user names, or one trained on the data and kept in the user's cache.
-
-    >>> import tempfile
-    >>> from kdlab.profiles import PROFILES
-    >>> from kdlab.text.parallel import Corpus
-    >>> text = ParallelText(["a b"], ["x y"])
-    >>> task = Task(Corpus("letters", ("en", "de"), text, text, {"test": text}, []), text)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     tokenizer = train_tokenizer(["a b", "x y"], 300)
-    ...     _ = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).save_pretrained(folder)
-    ...     _ = tokenizer.save_pretrained(folder)
-    ...     settings = Settings(teacher=folder)  # one that is there is trained no more
-    ...     model, *_ = get_teacher(settings, PROFILES["text", "ci"], task, torch.device("cpu"))
-    >>> model.config.d_model, model.training
-    (8, False)
-    """
-    if settings.teacher is not None:
-        name = settings.teacher[0].removeprefix("hub:")
-        return load_model(name, device), load_tokenizer(name), {}
-    folder = teacher_folder(profile, task)
-    folder.mkdir(parents=True, exist_ok=True)
-    # A second run waits and then finds it finished. The processes of one run train it together: the main one locks.
-    with FileLock(folder / "lock") if processes.is_main() else nullcontext():
-        processes.wait_for_all()
-        if finished(folder) is None:
-            if processes.is_main():
-                write_json(folder / "identity.json", _teacher_identity(profile, task))
-            train_teacher(profile, task, folder)
-        processes.wait_for_all()
-    return load_model(str(folder), device), load_tokenizer(str(folder)), finished(folder) or {}
-
-
-def further_teachers(
-    settings: Settings, tokenizer: PreTrainedTokenizerBase, device: torch.device
-) -> list[PreTrainedModel]:
-    """The teachers that the user names after the first, whose tokenizer is `tokenizer`.
-
-    Raises:
-        ValueError: one with another vocabulary.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     tokenizer = train_tokenizer(["a b", "x y"], 300)
-    ...     _ = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0).save_pretrained(folder)
-    ...     _ = tokenizer.save_pretrained(folder)
-    ...     settings = Settings(teacher=[folder, folder])
-    ...     models = further_teachers(settings, tokenizer, torch.device("cpu"))
-    >>> [model.config.d_model for model in models], further_teachers(Settings(), tokenizer, torch.device("cpu"))
-    ([8], [])
-    """
-    models = []
-    for name in (settings.teacher or ())[1:]:
-        if load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
-            raise ValueError(
-                f"teacher: got {name!r} with another vocabulary than the first, expected the same one: the mean is "
-                "taken entry by entry"
-            )
-        models.append(load_model(name.removeprefix("hub:"), device))
-    return models
-
-
-def teacher_folder(profile: Profile, task: Task) -> Path:
-    """Where in the user's cache the teacher of this profile and text is, or will be.
-
-    >>> from kdlab.profiles import PROFILES
-    >>> from kdlab.text.parallel import Corpus
-    >>> text = ParallelText(["no one"], ["niemand"])
-    >>> task = Task(Corpus("never trained", ("en", "de"), text, text, {"test": text}, []), text)
-    >>> folder = teacher_folder(PROFILES["text", "ci"], task)
-    >>> folder.parent.name, folder.exists()
-    ('teachers', False)
-    """
-    return cache_folder() / "teachers" / fingerprint(_teacher_identity(profile, task))
-
-
-def _teacher_identity(profile: Profile, task: Task) -> dict[str, Any]:
-    """All that a trained teacher depends on."""
-    return {
-        "version": kdlab.__version__,
-        "text": fingerprint([task.teacher_text.sources, task.teacher_text.targets]),
-        "validation": fingerprint([task.corpus.validation.sources, task.corpus.validation.targets]),
-        "vocabulary": profile.vocabulary,
-        "architecture": asdict(profile.teacher),
-        "recipe": asdict(profile.teacher_recipe),
-        "seed": TEACHER_SEED,
-    }
-
-
-def train_teacher(profile: Profile, task: Task, folder: Path) -> None:
-    """Tokenizer and teacher, from scratch.
-
-    >>> import tempfile
-    >>> from kdlab.profiles import PROFILES
-    >>> from kdlab.text.parallel import Corpus
-    >>> text = ParallelText(["a b"], ["x y"])
-    >>> task = Task(Corpus("letters", ("en", "de"), text, text, {"test": text}, []), text)
-    >>> profile = PROFILES["text", "ci"]
-    >>> recipe = replace(profile.teacher_recipe, updates=2, warmup=0)
-    >>> profile = replace(profile, vocabulary=300, teacher=Architecture(8, 1, 1, 8), teacher_recipe=recipe)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     train_teacher(profile, task, Path(folder))
-    ...     finished(Path(folder))["updates"]
-    2
-    """
-    text = task.teacher_text
-    tokenizer = train_tokenizer([*text.sources, *text.targets], profile.vocabulary)
-    pairs = [encode_pairs(tokenizer, part) for part in (text, task.corpus.validation)]
-    train(
-        new_model(profile.teacher, tokenizer, TEACHER_SEED),
-        tokenizer,
-        TrainingData(*pairs),
-        profile.teacher_recipe,
-        folder,
-        seed=TEACHER_SEED,
-        label_smoothing=profile.teacher_recipe.label_smoothing,
-        description="teacher",
-    )
-
-
-def encode_pairs(tokenizer: PreTrainedTokenizerBase, text: ParallelText) -> list[Example]:
-    """A parallel text as token ids.
-
-    >>> tokenizer = train_tokenizer(["a b", "x y"], 300)
-    >>> (example,) = encode_pairs(tokenizer, ParallelText(["a b"], ["x y"]))
-    >>> tokenizer.decode(example.source_ids), tokenizer.decode(example.target_ids)
-    ('a b</s>', 'x y</s>')
-    """
-    sources = encode_sources(tokenizer, text.sources, MAX_LENGTH)
-    targets = encode_targets(tokenizer, text.targets, MAX_LENGTH)
-    return [Example(source, target) for source, target in zip(sources, targets, strict=True)]

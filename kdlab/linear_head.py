@@ -139,7 +139,7 @@ class LinearHead:
             raise ValueError(
                 f"model: got a {type(model).__name__} whose last hidden states are not what its output layer reads"
             )
-        expected = _multiply(self._hidden_logits(model, seen["enlarged"]))
+        expected = multiply(self._hidden_logits(model, seen["enlarged"]))
         distance = (logits.to(expected) - expected).abs().max()
         if not distance <= _tolerance(logits, expected):  # NaN, where the weight is all 0, is refused too
             raise ValueError(
@@ -204,8 +204,12 @@ def _trial_batch(model: Any) -> dict[str, Tensor]:
     return {**batch, "decoder_input_ids": ids} if model.config.is_encoder_decoder else batch
 
 
-def _multiply(of: HiddenLogits) -> Tensor:
-    """[tokens, vocabulary] logits."""
+def multiply(of: HiddenLogits) -> Tensor:
+    """The logits, [..., vocabulary], float32 at least.
+
+    >>> multiply(HiddenLogits(torch.tensor([[[1.0, 2.0]]]), torch.eye(2), None, scale=2.0, soft_cap=None))
+    tensor([[[2., 4.]]])
+    """
     vocabulary = of.weight.shape[0]
     head = Head.of(of.hidden, of.weight, of.bias, of.scale, of.soft_cap, vocabulary)
     return head.logits(slice(None)).view(*of.hidden.shape[:-1], vocabulary)

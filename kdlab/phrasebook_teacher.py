@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kdlab.experiment import get_teacher
 from kdlab.files import cache_folder
 from kdlab.loading import load_model
 from kdlab.profiles import PROFILES
@@ -16,6 +15,7 @@ from kdlab.task import load_task
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher, Teacher
 from kdlab.text.phrasebook import Phrasebook
 from kdlab.text.tokenizers import load_tokenizer, train_tokenizer
+from kdlab.trained_teacher import get_teacher
 from kdlab.training import finished
 
 if TYPE_CHECKING:

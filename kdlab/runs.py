@@ -11,7 +11,6 @@ import torch
 from kdlab.diagnostic_case import MATTERS, Case, Finding
 from kdlab.diagnostics import CAUSES, Diagnosis, examine
 from kdlab.evaluation import evaluation_batches
-from kdlab.experiment import encode_pairs
 from kdlab.files import cache_folder, fingerprint, read_json
 from kdlab.generation import Search, search_batch
 from kdlab.loading import load_model
@@ -20,7 +19,7 @@ from kdlab.profiles import PhrasebookSizes, keeps_references
 from kdlab.settings import Settings
 from kdlab.task import Task, load_task
 from kdlab.teachers import live_teacher
-from kdlab.text.batches import Example
+from kdlab.text.batches import Example, encode_pairs
 from kdlab.text.tokenizers import load_tokenizer
 from kdlab.training import RECORD, lowest_losses
 

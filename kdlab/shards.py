@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +24,40 @@ from kdlab.distributions import TopK, check_temperature
 from kdlab.files import read_json, write_json
 
 Array: TypeAlias = NDArray[Any]
+Rows = TypeVar("Rows", bound="Content")
+Made = TypeVar("Made", bound="Content", covariant=True)
 
 LOWEST = float(np.finfo(np.float16).min)
+LENGTH = np.dtype("<u4")  # of an example, in tokens
 REMEDY = "Remove {} and call build_cache again: it makes this shard anew"
+
+
+class Content(Protocol):
+    """What is kept of some tokens, one token after the other."""
+
+    def arrays(self) -> tuple[Array, ...]:
+        """As they go to disk, in the order of `Layout.arrays`, without the first."""
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """What a shard's record needs to know of them."""
+        ...
+
+    def split(self, lengths: Sequence[int]) -> Sequence[Self]:
+        """Parts of so many tokens each."""
+        ...
+
+
+class Layout(Protocol[Made]):
+    """Number types and order of a shard's arrays, and how an example is read from them."""
+
+    def arrays(self, record: Mapping[str, Any]) -> list[tuple[np.dtype[Any], int]]:
+        """Type and size of each; the first are the examples' lengths."""
+        ...
+
+    def reader(self, lengths: Array, arrays: Sequence[Array]) -> Callable[[int], Made]:
+        """Gives an example by its place in the shard."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,6 +126,14 @@ class Packed:
         values = torch.where(values == -math.inf, values, values.clamp_min(LOWEST))
         return cls(*(tensor.cpu().numpy() for tensor in (counts, top.indices[kept], values[kept].half())))
 
+    def arrays(self) -> tuple[Array, ...]:
+        """See `Content`."""
+        return self.indices, self.values, self.counts
+
+    def sizes(self) -> dict[str, int]:
+        """See `Content`."""
+        return {"tokens": len(self.counts), "entries": len(self.indices)}
+
     @classmethod
     def joined(cls, parts: Sequence[Packed]) -> Packed:
         """The tokens of all parts, one part after the other."""
@@ -152,11 +191,34 @@ class ShardTypes:
         """Type and size of the arrays in a shard: examples' lengths, indices, values, counts."""
         entries = record["entries"]
         return [
-            (np.dtype("<u4"), record["examples"]),
+            (LENGTH, record["examples"]),
             (self.index, entries),
             (np.dtype("<f2"), entries),
             (self.count, record["tokens"]),
         ]
+
+    def reader(self, lengths: Array, arrays: Sequence[Array]) -> Callable[[int], Packed]:
+        """See `Layout`."""
+        indices, values, counts = arrays
+        first_token = first_tokens(lengths)
+        entries = np.add.reduceat(counts, first_token[:-1], dtype=np.int64)
+        first_entry = np.concatenate([[0], np.cumsum(entries)])
+
+        def read(row: int) -> Packed:
+            of_entries = slice(first_entry[row], first_entry[row + 1])
+            of_tokens = slice(first_token[row], first_token[row + 1])
+            return Packed(counts[of_tokens], indices[of_entries], values[of_entries])
+
+        return read
+
+
+def first_tokens(lengths: Array) -> Array:
+    """Where each example's tokens begin, and where the last ones end.
+
+    >>> first_tokens(np.array([2, 3])).tolist()
+    [0, 2, 5]
+    """
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def shard_files(folder: Path, number: int) -> tuple[Path, Path]:
@@ -168,7 +230,9 @@ def shard_files(folder: Path, number: int) -> tuple[Path, Path]:
     return folder / f"shard-{number:05d}.bin", folder / f"shard-{number:05d}.json"
 
 
-def write_shard(folder: Path, number: int, types: ShardTypes, lengths: Sequence[int], packed: Packed) -> None:
+def write_shard(
+    folder: Path, number: int, layout: Layout[Rows], lengths: Sequence[int], packed: Rows
+) -> None:
     """Write a shard, whole or not at all. `lengths`: target tokens of each example.
 
     >>> import tempfile
@@ -179,11 +243,11 @@ def write_shard(folder: Path, number: int, types: ShardTypes, lengths: Sequence[
     [('shard-00000.bin', 13), ('shard-00000.json', False)]
     """
     file, record_file = shard_files(folder, number)
-    record = {"examples": len(lengths), "tokens": len(packed.counts), "entries": len(packed.indices)}
-    contents = (np.array(lengths), packed.indices, packed.values, packed.counts)
+    record = {"examples": len(lengths), **packed.sizes()}
+    contents = (np.array(lengths), *packed.arrays())
     data = b"".join(
         content.astype(kind).tobytes()
-        for content, (kind, _) in zip(contents, types.arrays(record), strict=True)
+        for content, (kind, _) in zip(contents, layout.arrays(record), strict=True)
     )
     part = file.with_suffix(".part")  # the one who holds the shard's lock may write over another's leavings
     part.write_bytes(data)
@@ -191,12 +255,12 @@ def write_shard(folder: Path, number: int, types: ShardTypes, lengths: Sequence[
     write_json(record_file, {**record, "sha256": hashlib.sha256(data).hexdigest()})
 
 
-class Shard:
+class Shard(Generic[Rows]):
     """A memory map of one shard.
 
     Args:
         folder, number: which.
-        types: of the cache.
+        layout: of the cache.
         verify: compare the SHA-256 of its bytes. The size is compared in any case.
 
     Raises:
@@ -211,7 +275,7 @@ class Shard:
     [0, 1, 0, 1]
     """
 
-    def __init__(self, folder: Path, number: int, types: ShardTypes, verify: bool):
+    def __init__(self, folder: Path, number: int, layout: Layout[Rows], verify: bool):
         file, record_file = shard_files(folder, number)
         record = read_json(record_file)
         if record is None:
@@ -219,7 +283,7 @@ class Shard:
                 f"folder: the cache in {folder} is not finished ({record_file.name} is missing), expected a whole "
                 "one: call build_cache again with the same arguments"
             )
-        ends = np.cumsum([kind.itemsize * size for kind, size in types.arrays(record)])
+        ends = np.cumsum([kind.itemsize * size for kind, size in layout.arrays(record)])
         found = file.stat().st_size if file.exists() else 0
         if found != ends[-1]:
             raise ValueError(
@@ -230,18 +294,14 @@ class Shard:
                 f"{file}: its bytes have changed since it was made. {REMEDY.format(record_file.name)}"
             )
         pieces = np.split(np.memmap(file, dtype=np.uint8, mode="r"), ends[:-1])
-        self.lengths, self._indices, self._values, self._counts = (
-            piece.view(kind) for piece, (kind, _) in zip(pieces, types.arrays(record), strict=True)
+        self.lengths, *arrays = (
+            piece.view(kind) for piece, (kind, _) in zip(pieces, layout.arrays(record), strict=True)
         )
-        self._first_token = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
-        entries = np.add.reduceat(self._counts, self._first_token[:-1], dtype=np.int64)
-        self._first_entry = np.concatenate([[0], np.cumsum(entries)])
+        self._read = layout.reader(self.lengths, arrays)
 
-    def read(self, row: int) -> Packed:
+    def read(self, row: int) -> Rows:
         """One example."""
-        entries = slice(self._first_entry[row], self._first_entry[row + 1])
-        tokens = slice(self._first_token[row], self._first_token[row + 1])
-        return Packed(self._counts[tokens], self._indices[entries], self._values[entries])
+        return self._read(row)
 
 
 def _sha256(file: Path) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.cache import TeacherCache
+from kdlab.cache_folder import CacheFolder
 from kdlab.distributions import TopK, log_probabilities
 from kdlab.files import fingerprint, fingerprint_of_weights
 from kdlab.linear_head import HiddenLogits, LinearHead
@@ -248,14 +249,8 @@ class CachedTeacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> TopK:
         labels = target_labels(batch)
-        if "example_ids" not in batch:
-            raise ValueError(
-                f"batch: got {', '.join(batch)}, expected example_ids too: give them to kdlab.text.batches.collate"
-            )
-        example_ids: list[int] = batch["example_ids"].tolist()
-        tokens = self.cache.read(example_ids)
-        lengths = torch.from_numpy(self.cache.lengths[example_ids])
-        inside = self._places(batch, example_ids, lengths)
+        tokens = self.cache.read(ids_of_rows(batch))
+        inside = places_of_targets(batch, self.cache)
         shape = (*labels.shape, tokens.indices.shape[-1])
         indices = torch.full(shape, -1)
         log_p = torch.full(shape, -math.inf)
@@ -267,27 +262,6 @@ class CachedTeacher:
         return TopK(
             indices.to(device), log_p.to(device), tail.to(device), tokens.vocabulary, tokens.temperature
         )
-
-    @staticmethod
-    def _places(batch: Batch, example_ids: list[int], lengths: Tensor) -> Tensor:
-        """Where the target tokens stand, [batch, targets]. Refuses rows that are not as long as the examples that they
-        say they are."""
-        counted = (target_labels(batch) >= 0).cpu()
-        places = torch.arange(counted.shape[1])
-        end = (counted * (places + 1)).amax(1)
-        # A decoder-only row begins with its prompt, which holds no target.
-        start = (
-            torch.zeros_like(end) if batch_alignment(batch) == "encoder_decoder" else counted.int().argmax(1)
-        )
-        end = torch.where(end == 0, lengths, end)  # a row may count for nothing
-        wrong = (end - start != lengths).nonzero()
-        if len(wrong):
-            row = int(wrong[0])
-            raise ValueError(
-                f"labels: got {end[row] - start[row]} target tokens for example {example_ids[row]}, expected "
-                f"{lengths[row]} as in the cache: its examples are others, or in another order"
-            )
-        return (places >= start[:, None]) & (places < end[:, None])
 
 
 class EnsembleTeacher:
@@ -403,3 +377,55 @@ def if_it_can(teacher: Teacher, name: str, argument: Any) -> None:
     method = getattr(teacher, name, None)
     if method is not None:
         method(argument)
+
+
+def ids_of_rows(batch: Batch) -> list[int]:
+    """Which example of a cache each row is.
+
+    Raises:
+        ValueError: a batch that does not say so.
+
+    >>> ids_of_rows({"example_ids": torch.tensor([4, 2])})
+    [4, 2]
+    """
+    if "example_ids" not in batch:
+        raise ValueError(
+            f"batch: got {', '.join(batch)}, expected example_ids too: give them to kdlab.text.batches.collate"
+        )
+    found: list[int] = batch["example_ids"].tolist()
+    return found
+
+
+def places_of_targets(batch: Batch, cache: CacheFolder[Any]) -> Tensor:
+    """Where the target tokens stand, bool [batch, targets], on the CPU.
+
+    Raises:
+        ValueError: a row that is not as long as the example that it says it is.
+
+    >>> import numpy as np
+    >>> from types import SimpleNamespace
+    >>> batch = {
+    ...     "example_ids": torch.tensor([4, 0]),
+    ...     "labels": torch.tensor([[7, 1, -100], [-100, 8, 1]]),  # one word is not learnt
+    ...     "decoder_input_ids": torch.zeros(2, 3),
+    ... }
+    >>> places_of_targets(batch, SimpleNamespace(lengths=np.array([3, 0, 0, 0, 2])))
+    tensor([[ True,  True, False],
+            [ True,  True,  True]])
+    """
+    example_ids = ids_of_rows(batch)
+    lengths = torch.from_numpy(cache.lengths[example_ids])
+    counted = (target_labels(batch) >= 0).cpu()
+    places = torch.arange(counted.shape[1])
+    end = (counted * (places + 1)).amax(1)
+    # A decoder-only row begins with its prompt, which holds no target.
+    start = torch.zeros_like(end) if batch_alignment(batch) == "encoder_decoder" else counted.int().argmax(1)
+    end = torch.where(end == 0, lengths, end)  # a row may count for nothing
+    wrong = (end - start != lengths).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise ValueError(
+            f"labels: got {end[row] - start[row]} target tokens for example {example_ids[row]}, expected "
+            f"{lengths[row]} as in the cache: its examples are others, or in another order"
+        )
+    return (places >= start[:, None]) & (places < end[:, None])

@@ -12,6 +12,7 @@ while the student's runs; wrapped in a lambda it is allowed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -138,7 +139,9 @@ def equal(
     tolerance: Tolerance | None = None,
     graded: bool = False,
 ) -> None:
-    """Compare one value with the right one, and print one sentence.
+    """Compare one value with the right one, and print one sentence, in which the right one does not stand.
+
+    Of a set, or a list in its place, it says how many entries are missing and how many do not belong.
 
     Args:
         answer: the value; or a function without arguments that returns it, for a value that is not there before the
@@ -149,6 +152,10 @@ def equal(
 
     >>> equal("parameters", 1200, 1000, mistakes={"the embeddings are counted twice": 1200})
     parameters: not right yet: the embeddings are counted twice
+    >>> equal("parameters", 7, 1000)
+    parameters: not right yet: got 7
+    >>> equal("bounded", {"kl", "jsd"}, {"jsd", "tv"})
+    bounded: not right yet: 1 is missing, 1 does not belong
     >>> equal("floor", lambda: no_such_name, 0.5)
     floor: not written yet
     """
@@ -164,8 +171,8 @@ def equal(
         for sentence, value in (mistakes or {}).items()
     ]
     named = [] if failure else recognise(got.value, Call(lambda: expected, {}), known)
-    sentence = named[0].sentence if named else problem
-    _tell(name, sentence, graded, details="" if failure or named else _pair(got.value, expected))
+    untold = re.sub(r"(\bgot .*), expected .*", r"\1", problem, flags=re.DOTALL)
+    _tell(name, named[0].sentence if named else failure or untold, graded)
 
 
 def _all_inputs(inputs: Iterable[Inputs | Maker], seeds: Sequence[int]) -> Iterator[tuple[bool, Inputs]]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from kdlab.text.tokenizers import MAX_LENGTH, encode_sources, encode_targets
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from kdlab.text.parallel import ParallelText
 
 Integers: TypeAlias = NDArray[np.int64]
 
@@ -33,6 +40,21 @@ def example_lengths(examples: Sequence[Example]) -> list[tuple[int, int]]:
     [(3, 2)]
     """
     return [(len(example.source_ids), len(example.target_ids)) for example in examples]
+
+
+def encode_pairs(tokenizer: PreTrainedTokenizerBase, text: ParallelText) -> list[Example]:
+    """A parallel text as token ids.
+
+    >>> from kdlab.text.parallel import ParallelText
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a b", "x y"], 300)
+    >>> (example,) = encode_pairs(tokenizer, ParallelText(["a b"], ["x y"]))
+    >>> tokenizer.decode(example.source_ids), tokenizer.decode(example.target_ids)
+    ('a b</s>', 'x y</s>')
+    """
+    sources = encode_sources(tokenizer, text.sources, MAX_LENGTH)
+    targets = encode_targets(tokenizer, text.targets, MAX_LENGTH)
+    return [Example(source, target) for source, target in zip(sources, targets, strict=True)]
 
 
 def shift_right(

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import kdlab
-from kdlab.cache import TeacherCache, build_cache, identity
+from kdlab.cache import TeacherCache, build_cache
+from kdlab.cache_folder import identity
 from kdlab.evaluation import distance_to_teacher
 from kdlab.profiles import Recipe
 from kdlab.shards import Keep

@@ -17,7 +17,7 @@ from kdlab.calibration import calibration
 from kdlab.cli import main
 from kdlab.counts import count, sketch
 from kdlab.evaluation import distance_to_teacher, sequence_scores
-from kdlab.experiment import Experiment, encode_pairs
+from kdlab.experiment import Experiment
 from kdlab.export import check_kind
 from kdlab.filters import FILTER_SETS
 from kdlab.generation import Search
@@ -27,7 +27,7 @@ from kdlab.settings import Settings, with_architecture
 from kdlab.students import Architecture, decoder_only, gpt2_config, marian_config, new_model
 from kdlab.task import phrasebook_task
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
-from kdlab.text.batches import Example
+from kdlab.text.batches import Example, encode_pairs
 from kdlab.text.tokenizers import load_tokenizer
 from kdlab.training import TrainingData, train
 from kdlab.truth import kl_to_truth

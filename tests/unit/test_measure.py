@@ -1,4 +1,4 @@
-"""From trained models to the report: which model, text and search each figure is of; what names a teacher and its
+"""From trained models to the report: which model, text and search each figure is of; what names the teacher's
 translations in the cache."""
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from transformers import GenerationConfig
 from kdlab import experiment
 from kdlab.calibration import calibration
 from kdlab.evaluation import distance_to_teacher, gap_closed, translation_quality
-from kdlab.experiment import Experiment, get_teacher, train_teacher
+from kdlab.experiment import Experiment
 from kdlab.generation import Search
 from kdlab.loading import load_model
 from kdlab.profiles import PROFILES, PhrasebookSizes
 from kdlab.settings import Settings
 from kdlab.students import Architecture, count_parameters, new_model
-from kdlab.task import load_task
 from kdlab.teachers import EnsembleTeacher, LiveTeacher, PhrasebookTeacher
-from kdlab.text.parallel import ParallelText
+from kdlab.text.batches import encode_pairs
 from kdlab.text.tokenizers import train_tokenizer
 from kdlab.truth import kl_to_truth, mode_coverage
 
@@ -76,7 +75,7 @@ def test_every_figure_is_of_its_own_model(run, monkeypatch):
         experiment, "translation_latency", lambda model, given: (count_parameters(model), given)
     )
     report = run.report(STUDENTS)
-    examples = experiment.encode_pairs(run.tokenizer, test)
+    examples = encode_pairs(run.tokenizer, test)
     truth = PhrasebookTeacher(run.task.phrasebook, run.tokenizer)
     folders = {name: run.folder / name for name in STUDENTS} | {"teacher": run.folder / "teacher_of_mine"}
     for name, folder in folders.items():
@@ -133,7 +132,7 @@ def test_the_distance_is_that_to_the_mean_of_all_teachers(run, monkeypatch):
     run.others = [load_model(str(run.folder / "distilled"), CPU)]
     found = {name: run.measure(name)[0]["kl_to_teacher"] for name in ("teacher", "baseline")}
     mean = EnsembleTeacher([LiveTeacher(run.teacher), LiveTeacher(run.others[0])])
-    examples = experiment.encode_pairs(run.tokenizer, test)
+    examples = encode_pairs(run.tokenizer, test)
     for name, model in (
         ("teacher", run.teacher),
         ("baseline", load_model(str(run.folder / "baseline"), CPU)),
@@ -176,61 +175,3 @@ def test_the_teacher_s_translations_are_kept_under_all_that_they_depend_on(run, 
         run.teacher.lm_head.weight[3, 3] += 1
     run.run()
     assert len(set(files[3:])) == len(files[3:]) == 12
-
-
-# --- the teacher --------------------------------------------------------------------------------------------
-
-
-def test_a_teacher_is_found_again_only_for_the_same_text_sizes_and_training(monkeypatch, tmp_path):
-    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(experiment, "load_model", lambda name, device: name)
-    monkeypatch.setattr(experiment, "load_tokenizer", lambda name: name)
-    trained = []
-
-    def train_teacher(profile, task, folder):
-        trained.append(str(folder))
-        (folder / "training.json").write_text('{"train_seconds": 3.0}')
-
-    monkeypatch.setattr(experiment, "train_teacher", train_teacher)
-    settings = Settings(profile="ci")
-    task = load_task(replace(settings, data="phrasebook"), PROFILE.phrasebook)
-    text, validation = task.teacher_text, task.corpus.validation
-    fewer = replace(task.corpus, validation=ParallelText(validation.sources[:3], validation.targets[:3]))
-    other = ParallelText([*text.sources[:-1], "Hello!"], text.targets)
-    targets = ParallelText(text.sources, [*text.targets[:-1], "Hallo!"])
-    recipe = replace(PROFILE.teacher_recipe, learning_rate=1e-4)
-    cases = [
-        (PROFILE, task),
-        (replace(PROFILE, vocabulary=900), task),
-        (replace(PROFILE, teacher=Architecture(32, 1, 1, 32)), task),
-        (replace(PROFILE, teacher_recipe=recipe), task),
-        (PROFILE, replace(task, teacher_text=other)),
-        (PROFILE, replace(task, teacher_text=targets)),
-        (PROFILE, replace(task, corpus=fewer)),
-    ]
-    for profile, case in cases:
-        assert get_teacher(settings, profile, case, CPU) == (trained[-1], trained[-1], {"train_seconds": 3.0})
-    monkeypatch.setattr("kdlab.__version__", "99")
-    get_teacher(settings, PROFILE, task, CPU)
-    assert len(set(trained)) == len(trained) == 8
-    student = replace(PROFILE, student=Architecture(64, 1, 1, 32), ce_weight=0.5)
-    assert get_teacher(replace(settings, seed=5), student, task, CPU)[0] == trained[-1]
-    assert len(trained) == 8
-
-
-def test_the_teacher_learns_to_translate_the_source_into_the_target(monkeypatch, tmp_path):
-    given = []
-    monkeypatch.setattr(experiment, "train", lambda *arguments, **options: given.append((arguments, options)))
-    task = load_task(Settings(), PROFILE.phrasebook)
-    train_teacher(PROFILE, task, tmp_path)
-    ((model, tokenizer, data, recipe, folder), options) = given[0]
-    for examples, text in ((data.train, task.teacher_text), (data.validation, task.corpus.validation)):
-        assert (
-            tokenizer.batch_decode([e.source_ids for e in examples], skip_special_tokens=True) == text.sources
-        )
-        assert (
-            tokenizer.batch_decode([e.target_ids for e in examples], skip_special_tokens=True) == text.targets
-        )
-    assert (recipe, folder, options["label_smoothing"]) == (PROFILE.teacher_recipe, tmp_path, 0.0)
-    assert count_parameters(model) == count_parameters(new_model(PROFILE.teacher, tokenizer, 0))
-    assert options.get("teacher") is None

@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from kdlab import phrasebook_teacher as module
-from kdlab.experiment import teacher_folder
 from kdlab.phrasebook_teacher import FOLDER, phrasebook_teacher
 from kdlab.profiles import PROFILES
 from kdlab.settings import Settings
@@ -15,6 +14,7 @@ from kdlab.students import Architecture, new_model
 from kdlab.task import load_task
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
 from kdlab.text.tokenizers import train_tokenizer
+from kdlab.trained_teacher import teacher_folder
 from kdlab.training import RECORD
 
 
