@@ -12,6 +12,7 @@ import torch
 
 from kdlab.files import write_json
 from tests.bench import (
+    course,
     export,
     fused_memory,
     fused_step,
@@ -23,6 +24,7 @@ from tests.bench import (
 )
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "course": lambda options: course.measure(),
     "fused_memory": lambda options: fused_memory.measure(),
     "fused_step": lambda options: fused_step.measure(),
     "import_time": lambda options: import_time.measure(),

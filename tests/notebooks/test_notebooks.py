@@ -322,7 +322,7 @@ def test_classroom_and_training_part_do_not_know_each_other():
             assert not any(name.startswith("kdlab.classroom") for name in ours), path
 
 
-@pytest.mark.parametrize("module", ["script", "rules", "notation", "notebooks", "run", "profile"])
+@pytest.mark.parametrize("module", ["script", "rules", "notation", "notebooks", "run", "usage", "profile"])
 def test_what_reads_a_script_needs_no_other_package_to_be_imported(module):
     tree = ast.parse((ROOT / "kdlab" / "classroom" / f"{module}.py").read_text(encoding="utf-8"))
     at_the_top = {
@@ -330,7 +330,7 @@ def test_what_reads_a_script_needs_no_other_package_to_be_imported(module):
         for node in tree.body
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    assert not at_the_top & {"nbformat", "nbgrader", "papermill", "torch", "traitlets"}
+    assert not at_the_top & {"nbformat", "nbgrader", "papermill", "psutil", "torch", "traitlets"}
 
 
 def test_auto_is_grade_while_nbgrader_executes(monkeypatch):
