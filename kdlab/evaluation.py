@@ -200,8 +200,9 @@ def agreement(
     """
     if student_logits.shape != teacher_logits.shape or labels.shape != student_logits.shape[:-1]:
         raise ValueError(
-            f"student_logits: got shape {list(student_logits.shape)} beside teacher_logits {list(teacher_logits.shape)} "
-            f"and labels {list(labels.shape)}, expected twice [batch, length, vocabulary], and [batch, length]"
+            f"student_logits: got shape {list(student_logits.shape)} beside teacher_logits "
+            f"{list(teacher_logits.shape)} and labels {list(labels.shape)}, expected [batch, length, vocabulary] twice "
+            "and then [batch, length]"
         )
     counted = labels != ignore_index
     return _same_best(student_logits, teacher_logits)[counted].float().mean()

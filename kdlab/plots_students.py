@@ -21,8 +21,8 @@ def agreement_against_size(
     Raises:
         ValueError: no student, one without a seed, or more of them than there are styles.
 
-    >>> print(agreement_against_size({"narrow": (30_000, [0.5, 0.75])}, teacher=1_000_000).alt_text)
-    Agreement with the teacher against parameters: narrow 62.5% (50.0% to 75.0%) with 30,000 parameters. The teacher has 1,000,000.
+    >>> print(agreement_against_size({"narrow": (30_000, [0.5, 0.75])}).alt_text)
+    Agreement with the teacher against parameters: narrow 62.5% (50.0% to 75.0%) with 30,000 parameters.
     """
     check_names("students", {name: agreements for name, (_, agreements) in students.items()})
     with new_plot("parameters (log scale)", "agreement with the teacher, %", width) as (plot, axes):

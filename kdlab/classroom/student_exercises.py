@@ -40,7 +40,7 @@ def draw_sizes(seed: int) -> dict[str, Any]:
 
     >>> drawn = draw_sizes(1)
     >>> sorted(drawn["sizes"]), choose_student(**drawn)
-    (['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H'], 'C')
+    (['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H'], 'D')
     """
     rng = random.Random(seed)
     megabytes, bits = rng.choice([(0.5, 16), (1.5, 16), (1.0, 32), (2.5, 32)])
