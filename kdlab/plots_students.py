@@ -33,9 +33,10 @@ def agreement_against_size(
             low, high = 100 * min(agreements), 100 * max(agreements)
             mean = 100 * sum(agreements) / len(agreements)
             labels.append(f"{name} {mean:.1f}")
+            error = [[mean - low], [high - mean]] if len(agreements) > 1 else None
             axes.errorbar(
-                parameters, mean, yerr=[[mean - low], [high - mean]], color=colour, marker=marker, linestyle="none",
-                capsize=3, markersize=8, markerfacecolor="none", markeredgewidth=1.6, label=labels[-1],
+                parameters, mean, yerr=error, color=colour, marker=marker, linestyle="none", capsize=3,
+                markersize=8, markerfacecolor="none", markeredgewidth=1.6, label=labels[-1],
             )  # fmt: skip
             spread = f" ({low:.1f}% to {high:.1f}%)" if len(agreements) > 1 else ""
             words.append(f"{name} {mean:.1f}%{spread} with {parameters:,} parameters")
