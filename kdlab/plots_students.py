@@ -32,7 +32,7 @@ def agreement_against_size(
         ):
             low, high = 100 * min(agreements), 100 * max(agreements)
             mean = 100 * sum(agreements) / len(agreements)
-            labels.append(f"{name} {mean:.1f}")
+            labels.append(f"{name} {mean:.1f}%")
             error = [[mean - low], [high - mean]] if len(agreements) > 1 else None
             axes.errorbar(
                 parameters, mean, yerr=error, color=colour, marker=marker, linestyle="none", capsize=3,

@@ -535,7 +535,7 @@ for name, student in students.items():
 # ### Read $P_\theta^s$ for the first time
 #
 # The question of notebook 01: *Where is the bank?* The translation begins with *Wo*. What comes next, to each
-# of the three models?
+# of the three models? `l` is how *liegt* begins, `be` how *befindet* does.
 
 # %%
 from kdlab.evaluation import model_logits
