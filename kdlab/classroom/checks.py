@@ -26,7 +26,7 @@ from kdlab.classroom.forbidden import forbidden, full_name
 from kdlab.classroom.inputs import Inputs, Maker, fresh
 from kdlab.classroom.recognition import Call, Mistake, recognise
 
-__all__ = ["Tolerance", "equal", "forbidden", "fresh", "function", "gradient"]
+__all__ = ["Tolerance", "changes", "equal", "forbidden", "fresh", "function", "gradient"]
 
 GRADIENT_TOLERANCE = Tolerance(1e-4, 1e-6)
 SMALL = 24  # entries of a tensor that can still be read
@@ -127,6 +127,44 @@ def gradient(
 
     wide = [_in_float64(one) for one in inputs]
     function(name, closed_form, autograd, *wide, tolerance=tolerance, **options)
+
+
+def changes(
+    name: str,
+    answer: Callable[..., Any],
+    case: Callable[[int], tuple[Inputs, Callable[[], str | None]]],
+    *,
+    seeds: Sequence[int] = (1, 2, 3),
+    forbid: Iterable[str] = (),
+    graded: bool = False,
+) -> None:
+    """Call a student's function whose work is to change what it is given, such as models, and print one sentence.
+
+    Args:
+        answer: the student's function. It gets the inputs themselves, no copies; what it returns does not count.
+        case: seed -> inputs, made anew at each call, and a judge. Called afterwards without arguments, the judge looks
+            at these inputs and returns one sentence on what is wrong, or None.
+        seeds, forbid, graded: see `function`.
+
+    Raises:
+        AssertionError: graded, with the sentence. NotImplementedError: graded, not written yet.
+
+    >>> def case(seed):
+    ...     row = [seed, 0]
+    ...     return {"row": row}, lambda: None if row == [0, seed] else f"the row is {row}"
+    >>> changes("turn", lambda row: row.reverse(), case)
+    turn: right
+    >>> changes("turn", lambda row: row[::-1], case)
+    turn: not right yet: the row is [1, 0]
+    """
+    forbid = list(forbid)
+    for seed in seeds:
+        inputs, judge = case(seed)
+        failure = attempt(answer, inputs, forbid=forbid, copies=False).failure
+        sentence = failure or judge()
+        if sentence:
+            return _tell(name, sentence, graded)
+    return _tell(name, None, graded, praise="right")
 
 
 def equal(

@@ -479,6 +479,42 @@ def test_what_float32_loses_of_thousands_is_no_mistake() -> None:
     assert difference(found + 0.01, expected) is not None
 
 
+# --- functions that change what they are given
+
+
+def a_list(seed: int) -> tuple[dict[str, Any], Callable[[], str | None]]:
+    """To be emptied."""
+    numbers = list(range(seed))
+    return {"numbers": numbers}, lambda: f"{len(numbers)} are left" if numbers else None
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (lambda numbers: numbers.clear(), "empty: right"),
+        (lambda numbers: [], "empty: not right yet: 1 are left"),
+        (lambda numbers: numbers.pop(), "empty: not right yet: 1 are left"),
+        (lambda numbers: numbers.no_such_method(), "stopped: AttributeError: 'list' object has no attribute"),
+        (lambda numbers, more: None, "empty: not right yet: your function takes (numbers, more), but it is called"),
+        (unwritten, "empty: not written yet"),
+        (3, "empty: not right yet: got an int, expected your function"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_function_that_changes_its_input(answer: Any, sentence: str, said: Said) -> None:
+    assert sentence in said(checks.changes, "empty", answer, a_list)
+
+
+def test_a_function_that_changes_its_input_may_not_call_a_forbidden_one(said: Said) -> None:
+    found = said(
+        checks.changes,
+        "empty",
+        lambda x: entropy(torch.zeros(2)),
+        a_list,
+        forbid=["kdlab.distributions.entropy"],
+    )
+    assert found == "empty: not right yet: write this one yourself: kdlab.distributions.entropy"
+
+
 # --- what authors get wrong
 
 
