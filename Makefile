@@ -20,7 +20,7 @@ JOBS = 2
 ARGS =
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv distill lab notebooks test test-all lint format bench clean
+.PHONY: help .venv course distill lab notebooks test test-all lint format bench clean
 
 help: ## show this list
 	@echo "Commands:"
@@ -44,11 +44,14 @@ help: ## show this list
 	.venv/bin/python -m pip install --quiet --constraint constraints.txt $(PIP_ARGS) --editable ".[deploy]"
 	@touch $@
 
+course: .venv ## run the whole course and make pages of it, build/course/index.html: PROFILE ARGS
+	.venv/bin/kdlab notebooks run --profile $(PROFILE) $(ARGS)
+
 distill: .venv ## train a teacher, distil a student from it, compare: DATA PAIR PROFILE SEED OUT ARGS
 	.venv/bin/kdlab distill --data "$(DATA)" --pair $(PAIR) --profile $(PROFILE) --seed $(SEED) --out "$(OUT)" $(ARGS)
 
 lab: .venv ## open the course in JupyterLab: ARGS
-	.venv/bin/jupyter lab course $(ARGS)
+	.venv/bin/jupyter lab course --LabApp.default_url=/lab/tree/00_welcome/00_welcome.ipynb $(ARGS)
 
 notebooks: .venv ## make the course's notebooks from their scripts: ARGS
 	.venv/bin/kdlab notebooks build $(ARGS)

@@ -147,6 +147,21 @@ def fill(
     Raises:
         ValueError: no examples; a folder that holds a cache of something else (the message says what differs); what the
             recorder refuses.
+
+    >>> import tempfile
+    >>> from kdlab.hidden_cache import HiddenRecorder
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.teachers import LiveTeacher
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer, examples = train_tokenizer(["a"], 300), [Example([5, 1], [2, 1])]
+    >>> teacher = LiveTeacher(new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     recorder = HiddenRecorder(teacher, KeepHidden(bits=4))
+    ...     made_from = fill(Path(folder), recorder, tokenizer, examples, BatchOptions())
+    >>> made_from["bits"], made_from == identity(
+    ...     teacher=teacher, tokenizer=tokenizer, examples=examples, keep=KeepHidden(4)
+    ... ) | {"decoder_start_token_id": 0}
+    (4, True)
     """
     if not examples:
         raise ValueError("examples: got none, expected at least one")
@@ -188,6 +203,20 @@ class CacheFolder(Generic[Rows]):
     Args:
         folder, expected, verify: see there.
         layout: of the shards, by the manifest.
+
+    >>> import tempfile
+    >>> from kdlab.cache import build_cache
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> class Teacher:  # at every position: 0.5, 0.3, 0.2
+    ...     def __call__(self, batch):
+    ...         return torch.tensor([0.5, 0.3, 0.2]).log().expand(*batch["labels"].shape, 3)
+    ...     def fingerprint(self):
+    ...         return "an example"
+    >>> tokenizer, examples = train_tokenizer(["a"], 300), [Example([5, 1], [2, 1]), Example([6, 1], [0, 2, 1])]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cache = build_cache(Path(folder), Teacher(), tokenizer, examples, Keep(k=2))
+    >>> len(cache), cache.vocabulary, [packed.counts.tolist() for packed in cache.rows([1, 0])]
+    (2, 3, [[2, 2, 2], [2, 2]])
     """
 
     def __init__(

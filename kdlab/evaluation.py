@@ -173,9 +173,39 @@ def distance_to_teacher(
             )
         target = target[counted]
         divergence += token_divergence(forward_kl, logits, target).sum().item()
-        agreed += int((logits.argmax(-1) == target.argmax(-1)).sum())
+        agreed += int(_same_best(logits, target).sum())
         tokens += int(counted.sum())
     return {"kl_to_teacher": divergence / tokens, "agreement": agreed / tokens}
+
+
+def agreement(
+    student_logits: torch.Tensor, teacher_logits: torch.Tensor, labels: torch.Tensor, ignore_index: int = -100
+) -> torch.Tensor:
+    """The share of the tokens at which the student's most probable token is the teacher's, from 0 to 1.
+
+    Args:
+        student_logits, teacher_logits: [batch, length, vocabulary]; row i goes with label i.
+        labels: integers [batch, length]; they only say which tokens count, those that are not `ignore_index`.
+        ignore_index: the label of padding.
+
+    Returns: one number, a tensor of shape []; NaN where no token counts.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    >>> teacher = torch.tensor([[[2.0, 1.0], [0.0, 3.0], [5.0, 0.0]]])
+    >>> student = torch.tensor([[[1.0, 0.0], [4.0, 0.0], [0.0, 1.0]]])
+    >>> agreement(student, teacher, torch.tensor([[0, 0, -100]]))  # the first agrees, the second does not
+    tensor(0.5000)
+    """
+    if student_logits.shape != teacher_logits.shape or labels.shape != student_logits.shape[:-1]:
+        raise ValueError(
+            f"student_logits: got shape {list(student_logits.shape)} beside teacher_logits "
+            f"{list(teacher_logits.shape)} and labels {list(labels.shape)}, expected [batch, length, vocabulary] twice "
+            "and then [batch, length]"
+        )
+    counted = labels != ignore_index
+    return _same_best(student_logits, teacher_logits)[counted].float().mean()
 
 
 @torch.no_grad()
@@ -247,6 +277,10 @@ def model_logits(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torc
     (torch.Size([1, 3, 20]), torch.float32)
     """
     return at_least_float32(target_logits(model, batch))
+
+
+def _same_best(student_logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
+    return student_logits.argmax(-1) == teacher_logits.argmax(-1)
 
 
 def _order(model: PreTrainedModel, examples: Sequence[Example]) -> list[list[int]]:

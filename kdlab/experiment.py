@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kdlab import processes
-from kdlab.cache import Cacheable, TeacherCache
+from kdlab.cache import TeacherCache
 from kdlab.calibration import calibration
 from kdlab.evaluation import (
     bytes_on_disk,
@@ -26,11 +26,14 @@ from kdlab.evaluation import (
 from kdlab.files import cache_folder, fingerprint, fingerprint_of_weights, read_json, write_json
 from kdlab.filters import filters_called
 from kdlab.generation import translate
+from kdlab.hidden_cache import CachedHiddenTeacher, HiddenCache
+from kdlab.hidden_shards import KeepHidden
 from kdlab.loading import load_model
 from kdlab.profiles import choose_profile
 from kdlab.projection import projected_student
 from kdlab.sequences import PseudoTargets, pseudo_targets
 from kdlab.settings import Settings, on_policy, with_architecture
+from kdlab.shards import Keep
 from kdlab.smoothed_teacher import SmoothedTeacher
 from kdlab.speed import generation_speed, translation_latency
 from kdlab.student_init import build, copied_student, fresh_student
@@ -85,7 +88,7 @@ class Experiment:
         self.loss = settings.loss(self.profile)  # refuses what cannot be, before the text is read
         self.task = load_task(settings, self.profile.phrasebook)
         self.others: list[PreTrainedModel] = []  # the teachers after the first
-        self.caches: dict[str, TeacherCache] = {}
+        self.caches: dict[str, TeacherCache | HiddenCache] = {}
         self.made: dict[str, dict[str, Any]] = {}  # what became of the teacher's translations
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -165,10 +168,8 @@ class Experiment:
             for model in (self.teacher, *self.others):
                 check_smaller(model, student)
         live = distil and self.level in ("word", "both")
-        teacher: Teacher | None = None
-        if live:
-            signal = self.signal(smoothing=self.profile.labelled_smoothing if few else 0.0)
-            teacher = self.cached(name, signal, data, student) if self.settings.cache_teacher else signal
+        smoothing = self.profile.labelled_smoothing if few else 0.0
+        teacher = self.signal_for(name, data, student, smoothing) if live else None
         train(
             student,
             self.tokenizer,
@@ -183,24 +184,38 @@ class Experiment:
             description=name.replace("_", " "),
         )
 
+    def signal_for(
+        self, name: str, data: TrainingData, student: PreTrainedModel, smoothing: float
+    ) -> Teacher:
+        """What a student learns from while it trains: a live teacher, or what is kept of its answers."""
+        form = self.settings.cache_teacher
+        if form is None:
+            return self.signal(smoothing)
+        if form == "hidden":
+            cache = self.cached(name, LiveTeacher(self.teacher), KeepHidden(), data, student)
+            teacher = CachedHiddenTeacher(cache)
+            return SmoothedTeacher(teacher, smoothing) if smoothing else teacher
+        keep = Keep(temperature=self.profile.temperature)
+        return CachedTeacher(self.cached(name, self.signal(smoothing), keep, data, student))
+
     def cached(
-        self, name: str, teacher: Cacheable, data: TrainingData, student: PreTrainedModel
-    ) -> CachedTeacher:
+        self, name: str, teacher: Any, keep: Keep | KeepHidden, data: TrainingData, student: PreTrainedModel
+    ) -> Any:
         """The teacher's answers about all that a student is trained and validated on."""
         self.caches[name], seconds = cache_of(
             teacher,
             self.tokenizer,
             data.examples,
             student.config,
-            temperature=self.profile.temperature,
+            keep=keep,
             device=self.device,
             description=f"teacher's cache ({name.replace('_', ' ')})",
         )
         self.task.seconds[f"teacher_cache_{name}"] = round(seconds, 1)
-        return CachedTeacher(self.caches[name])
+        return self.caches[name]
 
     def signal(self, smoothing: float = 0.0) -> LiveTeacher | EnsembleTeacher | SmoothedTeacher:
-        """What a student learns from: the teacher's distribution, or the mean of the teachers'."""
+        """The teacher's distribution, or the mean of the teachers'."""
         teacher = live_teacher([self.teacher, *self.others])
         return SmoothedTeacher(teacher, smoothing) if smoothing else teacher
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kdlab.cache_folder import BatchOptions, CacheFolder, fill
+from kdlab.files import fingerprint
 from kdlab.hidden_shards import HiddenTypes, KeepHidden, PackedHidden
 from kdlab.linear_head import HiddenLogits, LinearHead, multiply
 from kdlab.model_io import Batch, target_labels
@@ -69,7 +70,7 @@ def build_hidden_cache(
         raise ValueError(
             f"teacher: got a {type(teacher).__name__}, expected one that gives hidden states, such as LiveTeacher"
         )
-    recorder = _HiddenRecorder(teacher, keep or KeepHidden())
+    recorder = HiddenRecorder(teacher, keep or KeepHidden())
     return HiddenCache(folder, expected=fill(folder, recorder, tokenizer, examples, BatchOptions(**options)))
 
 
@@ -157,6 +158,10 @@ class CachedHiddenTeacher:
         self.bias = None if self.bias is None else self.bias.to(device)
         return self
 
+    def fingerprint(self) -> str:
+        """Of the teacher that was asked, and how finely its answers are kept."""
+        return fingerprint([self.cache.manifest["teacher"], self.cache.manifest["bits"]])
+
     def __call__(self, batch: Batch) -> Tensor:
         return multiply(self.hidden_logits(batch))
 
@@ -179,7 +184,21 @@ def _layout(manifest: Mapping[str, Any]) -> HiddenTypes:
     return HiddenTypes(manifest["width"], manifest["bits"])
 
 
-class _HiddenRecorder:
+class HiddenRecorder:
+    """Asks a teacher for its hidden states: a `kdlab.cache_folder.Recorder`.
+
+    >>> from kdlab.students import Architecture, new_model
+    >>> from kdlab.teachers import LiveTeacher
+    >>> from kdlab.text.batches import collate
+    >>> from kdlab.text.tokenizers import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a"], 300)
+    >>> teacher = LiveTeacher(new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0))
+    >>> batch = collate([Example([5, 1], [2, 1])], pad_token_id=0, decoder_start_token_id=0)
+    >>> packed = HiddenRecorder(teacher, KeepHidden(bits=8)).pack(batch)
+    >>> packed.codes.shape, torch.allclose(packed.unpack(8, 8), teacher.hidden_logits(batch).hidden, atol=0.01)
+    ((2, 8), True)
+    """
+
     def __init__(self, teacher: CacheableHidden, keep: KeepHidden):
         self.teacher, self.keep, self.head = teacher, keep, teacher.linear_head()
 

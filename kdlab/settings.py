@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Literal, TypeAlias, get_args
 
 from kdlab.loading import Kind, kind_of
 from kdlab.losses import DistillationLoss
@@ -12,6 +12,8 @@ from kdlab.profiles import Profile
 from kdlab.sequences import Targets
 from kdlab.students import decoder_only
 from kdlab.weak_to_strong import ConfidenceLoss
+
+CacheForm: TypeAlias = Literal["top-k", "hidden"]
 
 # What the user may choose in the place of the profile's own.
 FROM_PROFILE = ("level", "divergence", "temperature", "ce_weight", "targets", "filters", "init", "lmbda")
@@ -56,13 +58,15 @@ class Settings:
     lmbda: float | None = None
     weak_to_strong: bool = False
     confidence: float | None = None
-    cache_teacher: bool = False
+    cache_teacher: CacheForm | None = None
 
     def __post_init__(self) -> None:
         # A report has a list for a tuple, and one of an older version the name of its one teacher.
         if self.teacher is not None:
             names = (self.teacher,) if isinstance(self.teacher, str) else tuple(self.teacher)
             object.__setattr__(self, "teacher", names)
+        if isinstance(self.cache_teacher, bool):  # as older reports have it
+            object.__setattr__(self, "cache_teacher", "top-k" if self.cache_teacher else None)
 
     def applied_to(self, profile: Profile) -> Profile:
         """The profile with all that the user names in the place of its own, and sizes of the architecture named."""
@@ -97,8 +101,11 @@ class Settings:
         if self.teacher is not None and len(self.teacher) > 1:
             why = "where the mean of their distributions is learnt: they cannot translate together"
             _check_level(profile, "teacher", f"{len(self.teacher)} models", why)
-        if self.cache_teacher:
-            _check_level(profile, "cache_teacher", True, "where the student learns what a cache can hold")
+        if self.cache_teacher is not None:
+            self._check_cache()
+            _check_level(
+                profile, "cache_teacher", self.cache_teacher, "where the student learns what a cache can hold"
+            )
             if profile.lmbda > 0:
                 raise ValueError(
                     f"lmbda: got {profile.lmbda} with cache_teacher, expected 0: a cache holds the distributions along "
@@ -110,6 +117,17 @@ class Settings:
             raise ValueError(
                 f"confidence: got {self.confidence} without weak_to_strong, expected both: students hold to their own "
                 "opinion against a weaker teacher's"
+            )
+
+    def _check_cache(self) -> None:
+        if self.cache_teacher not in get_args(CacheForm):
+            raise ValueError(
+                f"cache_teacher: got {self.cache_teacher!r}, expected one of {', '.join(get_args(CacheForm))}"
+            )
+        if self.cache_teacher == "hidden" and self.teacher is not None and len(self.teacher) > 1:
+            raise ValueError(
+                f"cache_teacher: got 'hidden' with {len(self.teacher)} teachers, expected one: the mean of several is "
+                "made of their distributions, not of their hidden states (top-k keeps these)"
             )
 
     def loss(self, profile: Profile) -> DistillationLoss | ConfidenceLoss:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from kdlab.distributions import log_probabilities
 from kdlab.files import fingerprint
+from kdlab.hidden_cache import CachedHiddenTeacher
 from kdlab.model_io import Batch
-from kdlab.teachers import EnsembleTeacher, LiveTeacher
+from kdlab.teachers import EnsembleTeacher, LiveTeacher, if_it_can
 
 
 class SmoothedTeacher:
@@ -33,14 +34,14 @@ class SmoothedTeacher:
     tensor([[0.9500, 0.0500]])
     """
 
-    def __init__(self, teacher: LiveTeacher | EnsembleTeacher, smoothing: float):
+    def __init__(self, teacher: LiveTeacher | EnsembleTeacher | CachedHiddenTeacher, smoothing: float):
         if not 0 < smoothing < 1:
             raise ValueError(f"smoothing: got {smoothing}, expected more than 0 and less than 1")
         self.teacher, self.smoothing = teacher, smoothing
 
     def check_apart(self, student: nn.Module) -> None:
         """Refuse a student that shares parameters with the teacher."""
-        self.teacher.check_apart(student)
+        if_it_can(self.teacher, "check_apart", student)
 
     def to(self, device: torch.device) -> SmoothedTeacher:
         """Move the teacher's model."""

@@ -401,6 +401,17 @@ def places_of_targets(batch: Batch, cache: CacheFolder[Any]) -> Tensor:
 
     Raises:
         ValueError: a row that is not as long as the example that it says it is.
+
+    >>> import numpy as np
+    >>> from types import SimpleNamespace
+    >>> batch = {
+    ...     "example_ids": torch.tensor([4, 0]),
+    ...     "labels": torch.tensor([[7, 1, -100], [-100, 8, 1]]),  # one word is not learnt
+    ...     "decoder_input_ids": torch.zeros(2, 3),
+    ... }
+    >>> places_of_targets(batch, SimpleNamespace(lengths=np.array([3, 0, 0, 0, 2])))
+    tensor([[ True,  True, False],
+            [ True,  True,  True]])
     """
     example_ids = ids_of_rows(batch)
     lengths = torch.from_numpy(cache.lengths[example_ids])

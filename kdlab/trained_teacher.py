@@ -51,15 +51,14 @@ def get_teacher(
     if settings.teacher is not None:
         name = settings.teacher[0].removeprefix("hub:")
         return load_model(name, device), load_tokenizer(name), {}
-    identity = _teacher_identity(profile, task)
-    folder = _teacher_folder(identity)
+    folder = teacher_folder(profile, task)
     folder.mkdir(parents=True, exist_ok=True)
     # A second run waits and then finds it finished. The processes of one run train it together: the main one locks.
     with FileLock(folder / "lock") if processes.is_main() else nullcontext():
         processes.wait_for_all()
         if finished(folder) is None:
             if processes.is_main():
-                write_json(folder / "identity.json", identity)
+                write_json(folder / "identity.json", _teacher_identity(profile, task))
             train_teacher(profile, task, folder)
         processes.wait_for_all()
     return load_model(str(folder), device), load_tokenizer(str(folder)), finished(folder) or {}
@@ -95,22 +94,18 @@ def further_teachers(
     return models
 
 
-def trained_teacher(profile: Profile, task: Task) -> Path | None:
-    """The folder in the user's cache of a teacher that is trained to its end; None where there is none.
+def teacher_folder(profile: Profile, task: Task) -> Path:
+    """Where in the user's cache the teacher of this profile and text is, or will be.
 
     >>> from kdlab.profiles import PROFILES
     >>> from kdlab.text.parallel import Corpus, ParallelText
     >>> text = ParallelText(["no one"], ["niemand"])
     >>> task = Task(Corpus("never trained", ("en", "de"), text, text, {"test": text}, []), text)
-    >>> trained_teacher(PROFILES["text", "ci"], task) is None
-    True
+    >>> folder = teacher_folder(PROFILES["text", "ci"], task)
+    >>> folder.parent.name, folder.exists()
+    ('teachers', False)
     """
-    folder = _teacher_folder(_teacher_identity(profile, task))
-    return None if finished(folder) is None else folder
-
-
-def _teacher_folder(identity: dict[str, Any]) -> Path:
-    return cache_folder() / "teachers" / fingerprint(identity)
+    return cache_folder() / "teachers" / fingerprint(_teacher_identity(profile, task))
 
 
 def _teacher_identity(profile: Profile, task: Task) -> dict[str, Any]:

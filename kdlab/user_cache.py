@@ -1,10 +1,10 @@
-"""A teacher's distributions along one list of examples, asked once and kept in the user's cache for every run."""
+"""A teacher's answers along one list of examples, asked once and kept in the user's cache for every run."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +12,8 @@ from kdlab import processes
 from kdlab.cache import Cacheable, TeacherCache, build_cache
 from kdlab.cache_folder import identity
 from kdlab.files import cache_folder, fingerprint, read_json, write_json
+from kdlab.hidden_cache import CacheableHidden, HiddenCache, build_hidden_cache
+from kdlab.hidden_shards import KeepHidden
 from kdlab.shards import Keep
 from kdlab.text.batches import Example
 
@@ -20,21 +22,21 @@ if TYPE_CHECKING:
 
 
 def cache_of(
-    teacher: Cacheable,
+    teacher: Cacheable | CacheableHidden,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     config: PreTrainedConfig,
     *,
-    temperature: float = 1.0,
+    keep: Keep | KeepHidden,
     device: torch.device | str = "cpu",
     description: str = "teacher cache",
-) -> tuple[TeacherCache, float]:
+) -> tuple[TeacherCache | HiddenCache, float]:
     """The cache of these examples, built where it is not there yet, and going on where it was stopped.
 
     Args:
         teacher, tokenizer, examples, device, description: as `kdlab.cache.build_cache` takes them.
         config: of the student, whose batches it is for.
-        temperature: of the loss that reads it.
+        keep: of each token its most probable entries, or its hidden state.
 
     Returns:
         The cache, and the seconds that it took to build, over all sessions that were not killed.
@@ -47,23 +49,24 @@ def cache_of(
     >>> tokenizer, examples = train_tokenizer(["a b"], 300), [Example([5, 1], [7, 8, 1])]
     >>> model = new_model(Architecture(8, 1, 1, 8), tokenizer, seed=0)
     >>> with TemporaryDirectory() as folder, patch.dict("os.environ", KDLAB_CACHE=folder):
-    ...     built, seconds = cache_of(LiveTeacher(model), tokenizer, examples, model.config)
-    ...     found, the_same = cache_of(LiveTeacher(model), tokenizer, examples, model.config)
+    ...     built, seconds = cache_of(LiveTeacher(model), tokenizer, examples, model.config, keep=Keep())
+    ...     found, the_same = cache_of(LiveTeacher(model), tokenizer, examples, model.config, keep=Keep())
     >>> found.folder == built.folder, the_same == seconds > 0, found.lengths
     (True, True, array([3]))
     """
-    keep = Keep(temperature=temperature)
     made_from = identity(teacher=teacher, tokenizer=tokenizer, examples=examples, keep=keep)
     key = fingerprint([made_from, config.is_encoder_decoder, config.decoder_start_token_id])
     folder = cache_folder() / "distributions" / key
     clock = folder.with_name(f"{key}.seconds.json")  # beside it: the folder is the cache's alone
     before = (read_json(clock) or {"seconds": 0.0})["seconds"]
     try:
-        return TeacherCache(folder, expected=made_from), before
+        is_there = HiddenCache if isinstance(keep, KeepHidden) else TeacherCache
+        return is_there(folder, expected=made_from), before
     except FileNotFoundError:  # not there, or not finished
         start = time.perf_counter()
+    build: Any = build_hidden_cache if isinstance(keep, KeepHidden) else build_cache
     try:
-        cache = build_cache(
+        cache = build(
             folder,
             teacher,
             tokenizer,

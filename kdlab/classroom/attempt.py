@@ -41,6 +41,7 @@ def attempt(
     *,
     gradients: bool = False,
     forbid: Iterable[str] = (),
+    copies: bool = True,
 ) -> Answer:
     """Call a student's function on copies of the inputs. No exception leaves it but Ctrl-C.
 
@@ -49,6 +50,7 @@ def attempt(
         inputs: name -> value.
         gradients: ask for the gradient with respect to every floating point tensor among the inputs.
         forbid: functions of kdlab that raise meanwhile, see `forbidden`.
+        copies: False hands over the inputs themselves, for a function whose work is to change them.
 
     >>> attempt(lambda logits: logits.exp().sum(), {"logits": torch.zeros(3)}).value
     tensor(3.)
@@ -58,7 +60,7 @@ def attempt(
     if not callable(function):
         got = describe(function)
         return Answer(failure=f"got {got}, expected your function, without brackets after its name")
-    given = {name: _copy(value, gradients) for name, value in inputs.items()}
+    given = {name: _copy(value, gradients) if copies else value for name, value in inputs.items()}
     called_with = _call_arguments(function, given)
     if isinstance(called_with, str):
         return Answer(failure=called_with)

@@ -12,6 +12,7 @@ while the student's runs; wrapped in a lambda it is allowed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from kdlab.classroom.forbidden import forbidden, full_name
 from kdlab.classroom.inputs import Inputs, Maker, fresh
 from kdlab.classroom.recognition import Call, Mistake, recognise
 
-__all__ = ["Tolerance", "equal", "forbidden", "fresh", "function", "gradient"]
+__all__ = ["Tolerance", "changes", "equal", "forbidden", "fresh", "function", "gradient"]
 
 GRADIENT_TOLERANCE = Tolerance(1e-4, 1e-6)
 SMALL = 24  # entries of a tensor that can still be read
@@ -128,6 +129,44 @@ def gradient(
     function(name, closed_form, autograd, *wide, tolerance=tolerance, **options)
 
 
+def changes(
+    name: str,
+    answer: Callable[..., Any],
+    case: Callable[[int], tuple[Inputs, Callable[[], str | None]]],
+    *,
+    seeds: Sequence[int] = (1, 2, 3),
+    forbid: Iterable[str] = (),
+    graded: bool = False,
+) -> None:
+    """Call a student's function whose work is to change what it is given, such as models, and print one sentence.
+
+    Args:
+        answer: the student's function. It gets the inputs themselves, no copies; what it returns does not count.
+        case: seed -> inputs, made anew at each call, and a judge. Called afterwards without arguments, the judge looks
+            at these inputs and returns one sentence on what is wrong, or None.
+        seeds, forbid, graded: see `function`.
+
+    Raises:
+        AssertionError: graded, with the sentence. NotImplementedError: graded, not written yet.
+
+    >>> def case(seed):
+    ...     row = [seed, 0]
+    ...     return {"row": row}, lambda: None if row == [0, seed] else f"the row is {row}"
+    >>> changes("turn", lambda row: row.reverse(), case)
+    turn: right
+    >>> changes("turn", lambda row: row[::-1], case)
+    turn: not right yet: the row is [1, 0]
+    """
+    forbid = list(forbid)
+    for seed in seeds:
+        inputs, judge = case(seed)
+        failure = attempt(answer, inputs, forbid=forbid, copies=False).failure
+        sentence = failure or judge()
+        if sentence:
+            return _tell(name, sentence, graded)
+    return _tell(name, None, graded, praise="right")
+
+
 def equal(
     name: str,
     answer: Any,
@@ -138,7 +177,9 @@ def equal(
     tolerance: Tolerance | None = None,
     graded: bool = False,
 ) -> None:
-    """Compare one value with the right one, and print one sentence.
+    """Compare one value with the right one, and print one sentence, in which the right one does not stand.
+
+    Of a set, or a list in its place, it says how many entries are missing and how many do not belong.
 
     Args:
         answer: the value; or a function without arguments that returns it, for a value that is not there before the
@@ -149,6 +190,10 @@ def equal(
 
     >>> equal("parameters", 1200, 1000, mistakes={"the embeddings are counted twice": 1200})
     parameters: not right yet: the embeddings are counted twice
+    >>> equal("parameters", 7, 1000)
+    parameters: not right yet: got 7
+    >>> equal("bounded", {"kl", "jsd"}, {"jsd", "tv"})
+    bounded: not right yet: 1 is missing, 1 does not belong
     >>> equal("floor", lambda: no_such_name, 0.5)
     floor: not written yet
     """
@@ -164,8 +209,8 @@ def equal(
         for sentence, value in (mistakes or {}).items()
     ]
     named = [] if failure else recognise(got.value, Call(lambda: expected, {}), known)
-    sentence = named[0].sentence if named else problem
-    _tell(name, sentence, graded, details="" if failure or named else _pair(got.value, expected))
+    untold = re.sub(r"(\bgot .*), expected .*", r"\1", problem, flags=re.DOTALL)
+    _tell(name, named[0].sentence if named else failure or untold, graded)
 
 
 def _all_inputs(inputs: Iterable[Inputs | Maker], seeds: Sequence[int]) -> Iterator[tuple[bool, Inputs]]:

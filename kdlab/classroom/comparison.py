@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ def difference(found: Any, expected: Any, tolerance: Tolerance | None = None) ->
     """One sentence on the first thing that differs; None where the answer is right.
 
     A float for a tensor of shape [] is right, as is a wider float, a list for a tuple, and inf or NaN where they
-    are expected. Integers, booleans and strings must be equal.
+    are expected. Integers, booleans and strings must be equal. A set may come as a list.
 
     >>> difference(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.5]))
     '1 of 2 values differs, the first at [1]: got 2, expected 2.5'
@@ -51,6 +51,8 @@ def difference(found: Any, expected: Any, tolerance: Tolerance | None = None) ->
         return _mappings(found, expected, tolerance)
     if isinstance(expected, Sequence) and not isinstance(expected, str):
         return _sequences(found, expected, tolerance)
+    if isinstance(expected, Set):
+        return _sets(found, expected)
     if type(found) is not type(expected):
         return _wrong_kind(found, expected)
     return None if found == expected else f"got {found!r}, expected {expected!r}"
@@ -101,6 +103,19 @@ def _sequences(found: Any, expected: Sequence[Any], tolerance: Tolerance) -> str
         return _wrong_kind(found, expected)
     pairs = zip(found, expected, strict=True)
     return _parts({f"part {i} of the answer": pair for i, pair in enumerate(pairs, 1)}, tolerance)
+
+
+def _sets(found: Any, expected: Set[Any]) -> str | None:
+    """How many are wrong, and not which: where a set is asked for, its entries are the answer."""
+    if not isinstance(found, Set | list | tuple):
+        return _wrong_kind(found, expected)
+    missing = sum(entry not in found for entry in expected)
+    extra = sum(not isinstance(entry, Hashable) or entry not in expected for entry in found)
+    parts = [
+        f"{missing} {'is' if missing == 1 else 'are'} missing" if missing else "",
+        f"{extra} {'does' if extra == 1 else 'do'} not belong" if extra else "",
+    ]
+    return ", ".join(filter(None, parts)) or None
 
 
 def _parts(pairs: Mapping[str, tuple[Any, Any]], tolerance: Tolerance) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 REMINDER = "write this one yourself"
@@ -20,10 +20,11 @@ def forbidden(*names: str) -> Iterator[None]:
     function's source or its code object still has it.
 
     Args:
-        names: full names, such as "kdlab.losses.forward_kl" or "kdlab.forward_kl"; a class raises when it is made.
+        names: full names, such as "kdlab.losses.forward_kl" or "kdlab.forward_kl"; a class raises when it is made, and
+            a module, "kdlab.losses", stands for all public functions and classes that are written in it.
 
     Raises:
-        ValueError: a name that does not exist, or that is neither a Python function nor a class.
+        ValueError: a name that does not exist, or that is no Python function, class or module.
         AssertionError: inside the block, from a call of one of them.
 
     >>> import torch
@@ -37,7 +38,8 @@ def forbidden(*names: str) -> Iterator[None]:
     """
     with ExitStack() as restore:
         for name in names:
-            restore.callback(_forbid(name, _find(name)))
+            for full, thing in _things(name):
+                restore.callback(_forbid(full, thing))
         yield
 
 
@@ -50,6 +52,18 @@ def full_name(function: Callable[..., Any]) -> str | None:
     """
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
     return name if name.startswith("kdlab.") and "<" not in name else None
+
+
+def _things(name: str) -> list[tuple[str, Any]]:
+    """What a name stands for, each thing with its own full name."""
+    thing = _find(name)
+    if not isinstance(thing, ModuleType):
+        return [(name, thing)]
+    return [
+        (f"{name}.{own}", value)
+        for own, value in vars(thing).items()
+        if isinstance(value, FunctionType | type) and value.__module__ == name and not own.startswith("_")
+    ]
 
 
 def _find(name: str) -> Any:
@@ -75,7 +89,7 @@ def _forbid(name: str, thing: Any) -> Callable[[], None]:
         return _forbid_class(name, thing)
     if not isinstance(thing, FunctionType):
         raise ValueError(
-            f"names: got {name!r}, a {type(thing).__name__}, expected a Python function or a class"
+            f"names: got {name!r}, a {type(thing).__name__}, expected a Python function, a class or a module"
         )
     code = thing.__code__
     # A decorated function carries variables of its decorator; code that does not name as many is refused.

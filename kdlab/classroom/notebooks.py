@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kdlab.classroom.quiz import encode
 from kdlab.classroom.rules import check_script, find_leaks, quiz_key
 from kdlab.classroom.script import Cell, Script, parse_script, where
+from kdlab.classroom.standalone import made_standalone
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -107,7 +108,10 @@ def source_notebook(script: Script) -> NotebookNode:
         if cell.kind == "check" and cell.name in quizzes:
             cells.append(replace(cell, source=_encoded(cell.source, cell.name, quizzes[cell.name])))
             test = _QUIZ_TEST.format(key=keys[cell.name])
-            cells.append(Cell(cell.number, "test", cell.name, test, points[cell.name]))
+            graded = Cell(cell.number, "test", cell.name, test, points[cell.name])
+            cells.append(replace(graded, source=made_standalone(script, graded)))
+        elif cell.kind == "test":
+            cells.append(replace(cell, source=made_standalone(script, cell)))
         else:
             cells.append(cell)
     notebook: NotebookNode = nbformat.from_dict(

@@ -19,12 +19,14 @@ from kdlab.classroom.script import (
     where,
     without_regions,
 )
+from kdlab.classroom.standalone import unsafe_names
 
 OBJECTIVES = "## You will be able to"
 SUMMARY = "## Summary"
 ANSWERED = ("exercise", "quiz", "essay")  # the kinds that a student writes into
 _REGION_OF = {"exercise": SOLUTION, "quiz": SOLUTION, "essay": SOLUTION, "test": HIDDEN_TESTS}
 _IMAGE = re.compile(r"!\[(?P<markdown>[^\]]*)\]|<img\b(?P<html>[^>]*)>", re.IGNORECASE)
+_CHOICE = re.compile(r"^- \*\*([A-Z])\*\* \S", re.MULTILINE)
 _ALT = re.compile(r"\balt\s*=\s*(\"[^\"]*[^\"\s][^\"]*\"|'[^']*[^'\s][^']*')", re.IGNORECASE)
 
 Problem = tuple[Cell | None, str]  # None: the notebook as a whole
@@ -62,6 +64,8 @@ def _regions(script: Script) -> Iterator[Problem]:
                 continue
             if found and _REGION_OF.get(cell.kind) != kind:
                 yield cell, f"a region '### BEGIN {kind}' does not belong here"
+            elif kind == HIDDEN_TESTS and re.search(rf"^[^#\n]+### BEGIN {kind}", cell.source, re.MULTILINE):
+                yield cell, "a hidden test stands at the left margin, outside any block"
 
 
 def _python(script: Script) -> Iterator[Problem]:
@@ -97,6 +101,45 @@ def _solutions(script: Script) -> Iterator[Problem]:
             )
 
 
+def _questions(script: Script) -> Iterator[Problem]:
+    """A quiz asks in prose: it wraps on a narrow screen, has formulas, and is read aloud as text. Comments do not."""
+    prose = ""
+    for cell in script.cells:
+        if cell.kind == "markdown":
+            prose = cell.source
+        elif cell.kind == "quiz":
+            lines = without_regions(cell.source, SOLUTION).splitlines()
+            if any(line.startswith("#") for line in lines):
+                yield cell, "its question is a comment, expected it in the prose before"
+            asked = _CHOICE.findall(prose)
+            if len(asked) < 2:
+                yield cell, "the prose before it has no choices, '- **A** ...' and so on, one a line"
+            explained = [
+                letters
+                for check in script.cells
+                if check.kind == "check" and check.name == cell.name
+                for letters in _explained(check.source)
+            ]
+            yield from (
+                (
+                    cell,
+                    f"the prose before it has the choices {', '.join(asked)}, its check explains {', '.join(one)}",
+                )
+                for one in explained
+                if one != asked
+            )
+
+
+def _explained(check: str) -> Iterator[list[str]]:
+    """The choices of every `quiz.show(name, answer, {"A": ..., ...})`."""
+    for call in ast.walk(ast.parse(check)):
+        match call:
+            case ast.Call(func=ast.Attribute(attr="show"), args=[_, _, ast.Dict(keys=keys), *_]):
+                yield [
+                    key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)
+                ]
+
+
 def _tests(script: Script) -> Iterator[Problem]:
     tests = {cell.name: cell for cell in script.cells if cell.kind == "test"}
     for cell in script.cells:
@@ -113,6 +156,19 @@ def _tests(script: Script) -> Iterator[Problem]:
                         f"it ends in a bare expression, whose value would be the mark: {ast.unparse(body[-1])}",
                     )
                     break
+
+
+def _standalone(script: Script) -> Iterator[Problem]:
+    """A hidden test relies on no name that a student could have overwritten."""
+    for cell in script.cells:
+        if cell.kind == "test":
+            unsafe = unsafe_names(script, cell)
+            if unsafe:
+                yield (
+                    cell,
+                    f"its hidden test reads {', '.join(unsafe)}, which a student's cell may have overwritten: "
+                    "define it in the check or in the hidden test, or import it there",
+                )
 
 
 def _order(script: Script) -> Iterator[Problem]:
@@ -172,7 +228,9 @@ RULES: tuple[Callable[[Script], Iterable[Problem]], ...] = (
     _names,
     _numbers,
     _solutions,
+    _questions,
     _tests,
+    _standalone,
     _order,
     _sections,
     _images,

@@ -7,7 +7,7 @@
     # %% exercise="entropy" minutes=5           the student writes here: ### BEGIN SOLUTION ... ### END SOLUTION
     # %% check="entropy"                        visible, ungraded, friendly
     # %% test="entropy" points=2                graded: ### BEGIN HIDDEN TESTS ... ### END HIDDEN TESTS
-    # %% quiz="inputs" points=1                 a solution region that says `answer = "B"`; it grades itself
+    # %% quiz="inputs" points=1                 the prose before it asks, `- **A** ...`; its solution is `answer = "B"`
     # %% [markdown] essay="components" points=3 graded by hand; model answer and rubric are its solution region
     # %%                                        any other code
 

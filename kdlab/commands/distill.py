@@ -161,9 +161,13 @@ def _add_distillation(group: Any) -> None:
     )
     add(
         "--cache-teacher",
-        action="store_true",
-        help="ask the teacher once about every target before a student is trained, and keep its most probable entries "
-        "and the mass of the rest in the cache: no teacher runs beside the student. At the levels word and both",
+        nargs="?",
+        const="top-k",
+        choices=("top-k", "hidden"),
+        help="ask the teacher once about every target before a student is trained, and keep its answers in the cache: "
+        "no teacher runs beside the student. At the levels word and both. top-k, where nothing is said: its most "
+        "probable entries and the mass of the rest; hidden: its last hidden states in 6 bits an entry, from which its "
+        "whole distributions come back, for one more matrix product in each step",
     )
 
 

@@ -15,7 +15,7 @@ tests, what nbgrader calls source) and course/NAME/ (what students get). All are
   kdlab notebooks build                make them all again
   kdlab notebooks build 00_welcome     make this one again
   kdlab notebooks check                are they what the scripts make? says which cell is not, and ends with status 1
-  kdlab notebooks run --profile ci     run the solutions from top to bottom
+  kdlab notebooks run --profile ci     run the solutions from top to bottom, and make pages of them to browse
 
 How the cells of a script are marked stands in kdlab/classroom/script.py, what they must keep to in rules.py beside
 it. Run these commands in the root of the repository; they need the extra `course`.
@@ -29,8 +29,9 @@ Makes the notebooks once more, in a temporary folder, and compares them byte for
 status is 1 if one differs.
 """
 _RUN = """\
-Runs the solution notebooks with papermill and writes the executed ones to DIR/NAME/NAME.ipynb. One that stops at an
-error does not keep the others from running; the status is then 1.
+Runs the solution notebooks with papermill and writes the executed ones to DIR/NAME/NAME.ipynb, and pages of them, with
+their figures, seconds, memory and score, to DIR/index.html. They need no network. A notebook that stops at an error
+does not keep the others from running; the status is then 1. So is it where one has less than full marks.
 """
 
 
@@ -57,7 +58,7 @@ def add_parser(commands: Any) -> None:
         "--out",
         default="build/course",
         metavar="DIR",
-        help="where the executed notebooks go (default: build/course)",
+        help="where the executed notebooks and their pages go (default: build/course)",
     )
 
 
@@ -74,7 +75,9 @@ def run(chosen: argparse.Namespace) -> int:
     """kdlab notebooks."""
     from kdlab.classroom.notebooks import find_scripts
 
-    missing = [name for name in ("nbformat", "nbgrader", "papermill") if find_spec(name) is None]
+    missing = [
+        name for name in ("latex2mathml", "nbformat", "nbgrader", "papermill") if find_spec(name) is None
+    ]
     if missing:
         raise ValueError(
             f"{', '.join(missing)} not installed, expected the extra `course`: pip install 'kdlab[course]'"
@@ -107,14 +110,34 @@ def _check(chosen: argparse.Namespace, root: Path, scripts: list[Path]) -> int:
 
 
 def _run(chosen: argparse.Namespace, root: Path, scripts: list[Path]) -> int:
+    from kdlab.classroom.notebooks import find_scripts, read_script
+    from kdlab.classroom.pages import write_pages
     from kdlab.classroom.profile import choose_profile
     from kdlab.classroom.run import run_solution
 
-    profile = choose_profile(chosen.profile)
-    stopped = 0
+    out = Path(chosen.out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out: {out} is a file, expected a folder, or a name that is not taken")
     for script in scripts:
-        out = Path(chosen.out)
-        error = run_solution(root, script, out, profile)
-        print(f"{script.stem}: {error or 'ran to its end'}, see {out / script.stem / script.stem}.ipynb")
-        stopped += error is not None
-    return 1 if stopped else 0
+        read_script(root, script)  # a rule that one of them breaks is told before the first is run
+    profile = choose_profile(chosen.profile)
+    _prepare(scripts)
+    all_is_well = True
+    for number, script in enumerate(scripts, start=1):
+        print(f"{number}/{len(scripts)} {script.stem}", flush=True)
+        run = run_solution(root, script, out, profile)
+        print(f"  {run.told}", flush=True)
+        all_is_well &= run.error is None and run.earned == run.points
+    index = write_pages(out, [script.stem for script in find_scripts(root)])
+    print(f"Open {index}")
+    return 0 if all_is_well else 1
+
+
+def _prepare(scripts: list[Path]) -> None:
+    """The teacher of the course is trained once; that belongs to no notebook's time."""
+    if any("phrasebook_teacher(" in script.read_text(encoding="utf-8") for script in scripts):
+        from kdlab.commands.shared import quiet
+        from kdlab.phrasebook_teacher import phrasebook_teacher
+
+        quiet()
+        phrasebook_teacher(may_train=True)

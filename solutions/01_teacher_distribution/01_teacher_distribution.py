@@ -68,12 +68,17 @@ phrasebook.translations(source)
 # %%
 sum(phrasebook.translations(source).values())
 
+# %% [markdown]
+# ### Quiz
+#
+# In many books $z$ also stands for logits. What is the $z$ in $\Pr^t(\cdot | c, z)$?
+#
+# - **A** the teacher's logits
+# - **B** the German translation
+# - **C** the English sentence that the user typed
+# - **D** the teacher's parameters
+
 # %% quiz="the_letter_z" points=1
-# In many books z also stands for logits. What is the z in Pr^t(. | c, z)?
-#   A  the teacher's logits
-#   B  the German translation
-#   C  the English sentence that the user typed
-#   D  the teacher's parameters
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "C"
@@ -169,11 +174,20 @@ checks.function(
 # %% test="next_word" points=2
 assert abs(next_word(source, ["Wo", "ist"])["die"] - 0.5) < 1e-4, "after Wo ist, die has 0.5"
 ### BEGIN HIDDEN TESTS
-endings = [{"source": source, "prefix_words": words.split(" ")} for words in phrasebook.translations(source)]
+book, bank = Phrasebook("small"), "Where is the bank?"
+
+
+def any_sentence(seed):
+    pair = book.sample(1, seed)[0]
+    words = pair.target.split(" ")
+    return {"source": pair.source, "prefix_words": words[: seed % (len(words) + 1)]}
+
+
+endings = [{"source": bank, "prefix_words": words.split(" ")} for words in book.translations(bank)]
 juice = {"source": "I ordered an orange juice yesterday.", "prefix_words": ["Ich", "habe"]}
-for inputs in [draw_prefix, juice, *endings, {"source": source, "prefix_words": []}]:
+for inputs in [any_sentence, juice, *endings, {"source": bank, "prefix_words": []}]:
     checks.function(
-        "next_word", next_word, phrasebook.next_word_distribution, inputs, seeds=range(100, 140), graded=True
+        "next_word", next_word, book.next_word_distribution, inputs, seeds=range(100, 140), graded=True
     )
 ### END HIDDEN TESTS
 
@@ -346,6 +360,7 @@ assert abs(float(log_softmax(torch.zeros(4), 1.0)[0]) + 1.3863) < 1e-3, "four eq
 for inputs in (
     fresh("logits", "temperature"),
     fresh("logits", "temperature", shape=(7,)),
+    fresh("logits", "temperature", shape=(4, 7)),
     fresh("logits", "temperature", shape=(2, 1, 3, 4), scale=500.0),
     fresh("logits", "temperature", minus_infinity=True),
     fresh("logits", "temperature", dtype=torch.float16),
@@ -412,12 +427,17 @@ slider(lambda t: at_temperatures([t]), "T", [0.25, 0.5, 1.0, 2.0, 4.0, 8.0], sta
 # Why would anyone raise $T$? At $T = 1$ the rare tokens hold next to nothing, and a student hardly notices
 # what the teacher thinks of them. A higher $T$ makes it visible. Notebook 04 comes back to it.
 
+# %% [markdown]
+# ### Quiz
+#
+# $T$ is raised from 1 to 4. What stays the same?
+#
+# - **A** the probability of the most probable token
+# - **B** the order of the tokens, from the most to the least probable
+# - **C** the ratio of any two probabilities
+# - **D** nothing
+
 # %% quiz="temperature" points=1
-# T is raised from 1 to 4. What stays the same?
-#   A  the probability of the most probable token
-#   B  the order of the tokens, from the most to the least probable
-#   C  the ratio of any two probabilities
-#   D  nothing
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "B"
@@ -513,6 +533,7 @@ assert abs(float(entropy(torch.zeros(4), 1.0)) - 1.3863) < 1e-3, "four equal log
 for inputs in (
     fresh("logits", "temperature"),
     fresh("logits", "temperature", shape=(7,)),
+    fresh("logits", "temperature", shape=(4, 7)),
     fresh("logits", "temperature", shape=(2, 1, 3, 4), scale=500.0),
     fresh("logits", "temperature", minus_infinity=True),
 ):
@@ -554,12 +575,18 @@ plots.entropy_along_target(
 #
 # These bars are not the teacher's ignorance. They are in the question. No student can remove them.
 
+# %% [markdown]
+# ### Quiz
+#
+# To save work, the app team wants to keep only the teacher's most probable translation. What does the student
+# lose?
+#
+# - **A** nothing: the most probable translation is the right one
+# - **B** the other right translations, and how probable each is
+# - **C** only mistakes of the teacher
+# - **D** the temperature
+
 # %% quiz="only_the_best" points=1
-# To save work, the app team wants to keep only the teacher's most probable translation. What does the student lose?
-#   A  nothing: the most probable translation is the right one
-#   B  the other right translations, and how probable each is
-#   C  only mistakes of the teacher
-#   D  the temperature
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "B"
@@ -673,6 +700,7 @@ checks.function(
 halves = sequence_log_probability(torch.zeros(1, 3, 2), torch.tensor([[0, 1, -100]]))
 assert abs(float(halves) + 1.3863) < 1e-3, "two halves: 2 log 0.5"
 ### BEGIN HIDDEN TESTS
+
 for inputs in (
     fresh("logits", "labels", shape=(3, 4, 6)),
     fresh("logits", "labels", shape=(1, 2, 3)),
@@ -764,6 +792,7 @@ assert int(tokens_for_mass(four, 0.9)) == 3, "0.5, 0.3, 0.15, 0.05: 0.9 takes 3 
 for inputs in (
     fresh("logits", "mass", shape=(3, 4, 12)),
     fresh("logits", "mass", shape=(30,), scale=1.0, mass=0.99),
+    fresh("logits", "mass", shape=(4, 9)),
     fresh("logits", "mass", shape=(2, 3, 2, 9), minus_infinity=True, mass=0.95),
 ):
     checks.function(
@@ -774,6 +803,7 @@ for inputs in (
         seeds=[101, 102, 103, 104],
         graded=True,
     )
+assert int(tokens_for_mass(torch.zeros(2), 0.5)) == 1, "at least 0.5: one of two equal tokens has it"
 ### END HIDDEN TESTS
 
 # %% [markdown]

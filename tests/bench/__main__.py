@@ -11,12 +11,24 @@ from typing import Any
 import torch
 
 from kdlab.files import write_json
-from tests.bench import export, fused_memory, fused_step, import_time, on_policy, step_cost, teacher_cache
+from tests.bench import (
+    course,
+    export,
+    fused_memory,
+    fused_step,
+    import_time,
+    mutants,
+    on_policy,
+    step_cost,
+    teacher_cache,
+)
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "course": lambda options: course.measure(),
     "fused_memory": lambda options: fused_memory.measure(),
     "fused_step": lambda options: fused_step.measure(),
     "import_time": lambda options: import_time.measure(),
+    "mutants": lambda options: mutants.measure(),
     "on_policy": lambda options: on_policy.measure(),
     "step_cost": lambda options: step_cost.measure(),
     "teacher_cache": lambda options: teacher_cache.measure(options.teacher, options.data),

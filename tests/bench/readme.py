@@ -21,7 +21,8 @@ def with_tables(readme: str) -> str:
     def block(found: re.Match[str]) -> str:
         results = read_json(ROOT / "results" / f"{found[1]}.json")
         assert results is not None, f"README.md: results/{found[1]}.json is not there"
-        made = levels_table(results) if "settings" in results else table(results)
+        kinds = {"settings": levels_table, "notebooks": course_table}
+        made = next((make for key, make in kinds.items() if key in results), table)(results)
         return f"<!-- {found[1]} -->\n{made}\n<!-- end -->"
 
     return re.sub(r"<!-- (\w+) -->\n(?:.*?\n)??<!-- end -->", block, readme, flags=re.DOTALL)
@@ -71,9 +72,41 @@ def levels_table(results: Mapping[str, Any]) -> str:
     return _markdown(rows)
 
 
-def _markdown(rows: list[list[str]]) -> str:
+def course_table(results: Mapping[str, Any]) -> str:
+    """A row a notebook, and one for all of them."""
+    columns = ("exercises", "quizzes", "essays", "points", "minutes", "right_answers", "wrong_answers")
+    header = [
+        "notebook",
+        "",
+        "exercises",
+        "quizzes",
+        "essays",
+        "points",
+        "minutes",
+        "right answers",
+        "wrong answers",
+    ]
+    header += ["seconds", "peak MB", "seconds to grade"]
+    rows, notebooks = [header], results["notebooks"]
+    for name, notebook in notebooks.items():
+        row = [f"`{name}`", notebook["title"], *(str(notebook[column]) for column in columns)]
+        row += [
+            f"{notebook['ci_seconds']:.0f}",
+            str(notebook["ci_peak_mb"]),
+            f"{notebook['grade_seconds']:.1f}",
+        ]
+        rows.append(row)
+    sums = [str(sum(notebook[column] for notebook in notebooks.values())) for column in columns]
+    seconds = sum(notebook["ci_seconds"] for notebook in notebooks.values())
+    most = max(notebook["ci_peak_mb"] for notebook in notebooks.values())
+    grade = sum(notebook["grade_seconds"] for notebook in notebooks.values())
+    rows.append(["all", "", *sums, f"{seconds:.0f}", str(most), f"{grade:.1f}"])
+    return _markdown(rows, names=2)
+
+
+def _markdown(rows: list[list[str]], names: int = 1) -> str:
     """Names to the left, figures to the right."""
-    rows = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
+    rows = [rows[0], ["---"] * names + ["---:"] * (len(rows[0]) - names), *rows[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -28,7 +28,11 @@ profile = "auto"
 import math
 
 # %% [markdown]
-# The entropy is $H(P_t) = - \sum_{v \in V} p_t \log p_t$, of `double`.
+# The entropy is $H(P_t) = - \sum_{v \in V} p_t \log p_t$, of `double`. How small can it be?
+#
+# - **A** below 0
+# - **B** 0
+# - **C** 1
 
 
 # %% exercise="double" minutes=5

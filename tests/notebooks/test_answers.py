@@ -9,50 +9,16 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kdlab.classroom.notebooks import read_script, source_notebook
 from kdlab.classroom.script import HIDDEN_TESTS, without_regions
+from tests.notebooks.running import cells, namespaces, run, script
 
-ROOT = Path(__file__).parents[2]
 FILES = {path.stem: path for path in sorted((Path(__file__).parent / "answers").glob("[0-9]*.py"))}
 ANSWERS = {notebook: runpy.run_path(str(path))["ANSWERS"] for notebook, path in FILES.items()}
-
-
-def script(notebook: str):
-    return read_script(ROOT, ROOT / "solutions" / notebook / f"{notebook}.py")
-
-
-@cache
-def cells(notebook: str) -> dict[str, str]:
-    """Cell id -> code, in order; the id of a cell that has a name is the name."""
-    return {
-        cell.id: cell.source for cell in source_notebook(script(notebook)).cells if cell.cell_type == "code"
-    }
-
-
-@cache
-def namespaces(notebook: str) -> dict[str, dict[str, Any]]:
-    """Exercise or quiz -> what is defined when a reader comes to it. Nothing is trained: the profile is `grade`."""
-    answered = {cell.name for cell in script(notebook).cells if cell.kind in ("exercise", "quiz")}
-    namespace: dict[str, Any] = {"__name__": "notebook", "display": lambda *_: None}
-    before = {}
-    for name, code in cells(notebook).items():
-        if name in answered:
-            before[name] = dict(namespace)
-        if not name.startswith("test_"):
-            run(code, name, namespace)
-        if name == "parameters" or code.strip() == 'profile = "auto"':
-            namespace["profile"] = "grade"
-    return before
-
-
-def run(code: str, name: str, namespace: dict[str, Any]) -> None:
-    exec(compile(code, f"<{name}>", "exec"), namespace)
 
 
 def submit(notebook: str, exercise: str, code: str, capsys) -> tuple[str, BaseException | None]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from kdlab.cli import main
 from tests.notebooks.small import NAME, ROOT, replaced, write_course
 
 pytestmark = pytest.mark.slow
@@ -91,23 +90,3 @@ def test_the_release_has_none(scores):
 
 def test_a_lost_test_is_put_back(scores):
     assert scores["lost"]["test_double"] == 2
-
-
-def test_run_writes_executed_notebooks_and_goes_on_after_an_error(tmp_path, monkeypatch, capsys):
-    write_course(tmp_path, replaced("import math", 'open("runs.json")\nmath = profile'))
-    write_course(tmp_path, replaced("import math", "import maths"), name="00_broken")
-    monkeypatch.chdir(tmp_path)
-    assert main(["notebooks", "run", "--profile", "cpu", "--out", "here"]) == 1
-    told = capsys.readouterr().out.splitlines()
-    assert told == [
-        "00_broken: cell 3 of the notebook: ModuleNotFoundError: No module named 'maths', see "
-        "here/00_broken/00_broken.ipynb",
-        f"{NAME}: ran to its end, see here/{NAME}/{NAME}.ipynb",
-    ]
-    executed = json.loads((tmp_path / "here" / NOTEBOOK).read_text(encoding="utf-8"))
-    (injected,) = (cell for cell in executed["cells"] if "injected-parameters" in cell["metadata"]["tags"])
-    assert 'profile = "cpu"' in "".join(injected["source"])
-    assert sorted(file.name for file in (tmp_path / "here" / NAME).iterdir()) == [
-        f"{NAME}.ipynb",
-        "runs.json",
-    ]

@@ -68,6 +68,16 @@ CASES = {
     "no solution": ('### BEGIN SOLUTION\nanswer = "B"\n### END SOLUTION', "", 8, "floor", "BEGIN SOLUTION' is missing"),
     "a quiz that is not cleared": ("answer = None", "answer = answer", 8, "floor", "a quiz is `answer = None`"),
     "a quiz with a sum": ('answer = "B"', 'answer = "A" + "B"', 8, "floor", "a quiz is `answer = None`"),
+    "a question in a comment": (
+        'answer = None  # "A", "B" or "C"', '# How small?\nanswer = None', 8, "floor", "its question is a comment",
+    ),
+    "a quiz without choices in prose": (
+        "\n# - **A** below 0\n# - **B** 0", "", 8, "floor", "has no choices, '- **A** ...'",
+    ),
+    "a choice that is not explained": (
+        'print("You chose", answer)', 'quiz.show("floor", answer, {"A": "No.", "B": "Yes."})', 8, "floor",
+        "the prose before it has the choices A, B, C, its check explains A, B",
+    ),
     "a solution in a plain cell": (
         "import math", "### BEGIN SOLUTION\nimport math\n### END SOLUTION", 3, "", "does not belong here",
     ),

@@ -406,23 +406,29 @@ def test_a_formula_that_is_wrong_at_one_place_is_told_where(said: Said) -> None:
         (torch.tensor([math.inf, math.nan]), torch.tensor([math.inf, math.nan]), "right, shape [2]"),
         (torch.tensor([1, 0]), torch.tensor([True, False]), "right, shape [2]"),
         (None, None, "right"),
-        (4, 3, "not right yet: got 4, expected 3"),
-        (3.5, 3, "not right yet: got 3.5, expected 3"),
+        (4, 3, "not right yet: got 4"),
+        (3.5, 3, "not right yet: got 3.5"),
         (True, 1, "not right yet: the answer is a bool, expected an int"),
         (1, True, "not right yet: the answer is an int, expected a bool"),
-        ("fresh", "copied", "not right yet: got 'fresh', expected 'copied'"),
+        ("fresh", "copied", "not right yet: got 'fresh'"),
         (None, 3, "not right yet: the answer is None: is there a `return`?"),
-        (math.nan, 0.5, "not right yet: got NaN, expected 0.5"),
+        (math.nan, 0.5, "not right yet: got NaN"),
         ((1, 2, 3), (1, 2), "not right yet: the answer is a tuple of 3, expected a tuple of 2"),
-        ((1, 3), (1, 2), "not right yet: part 2 of the answer: got 3, expected 2"),
+        ((1, 3), (1, 2), "not right yet: part 2 of the answer: got 3"),
         ({"a": 1}, {"a": 1, "b": 2}, "not right yet: the key 'b' is missing"),
         ({"a": 1, "b": 2}, {"a": 1}, "not right yet: the key 'b' is not asked for"),
-        ({"a": 1}, {"a": 2}, "not right yet: 'a': got 1, expected 2"),
+        ({"a": 1}, {"a": 2}, "not right yet: 'a': got 1"),
         (torch.tensor([0.5]), torch.tensor([True]), "not right yet: the dtype is torch.float32, expected torch.bool"),
-        (torch.tensor([1, 2]), torch.tensor([1, 3]), "not right yet: 1 of 2 values differs, the first at [1]: got 2, "
-         "expected 3"),
+        (torch.tensor([1, 2]), torch.tensor([1, 3]), "not right yet: 1 of 2 values differs, the first at [1]: got 2"),
         (torch.tensor([100001]), torch.tensor([100000]), "not right yet: 1 of 1 values differs, the first at [0]: got "
-         "100001, expected 100000"),
+         "100001"),
+        ({"a", "b"}, {"b", "a"}, "right"),
+        (["a", "b", "a"], frozenset("ab"), "right"),
+        ({"a"}, {"a", "b", "c"}, "not right yet: 2 are missing"),
+        ({"a", "d"}, {"a", "b"}, "not right yet: 1 is missing, 1 does not belong"),
+        (["a", "d", ["e"]], {"a"}, "not right yet: 2 do not belong"),
+        ("ab", {"a", "b"}, "not right yet: the answer is a str, expected a set"),
+        ({"k": {"a"}}, {"k": {"b"}}, "not right yet: 'k': 1 is missing, 1 does not belong"),
         (lambda: missing_name, 3, "not written yet"),  # noqa: F821
         (lambda: 1 / 0, 3, "not right yet: line {line}, "),
     ],
@@ -435,11 +441,28 @@ def test_what_is_said_of_a_value(answer: Any, expected: Any, sentence: str, said
         assert found == f"value: {sentence}"
 
 
+def test_the_right_value_is_not_given_away(said: Said) -> None:
+    secrets = (
+        4711,
+        47.11,
+        "4711",
+        {"a": 4711},
+        (1, 4711),
+        torch.tensor([4711.0, 1.0]),
+        {"4711", "x"},
+        [["4711"]],
+    )
+    wrongs = (7, 0.7, "7", {"a": 7}, (1, 7), torch.tensor([7.0, 1.0]), {"7", "x"}, [["7"]])
+    for secret, wrong in zip(secrets, wrongs, strict=True):
+        assert "not right yet" in said(checks.equal, "n", wrong, secret)
+        assert "47" not in said(checks.equal, "n", wrong, secret)
+
+
 def test_mistakes_of_a_value(said: Said) -> None:
     known = {"right all the same": 1000, "the embeddings are counted twice": 1200, "biases are missing": 990}
     assert said(checks.equal, "n", 1000, 1000, mistakes=known, unit="parameters") == "n: right, in parameters"
     assert said(checks.equal, "n", 990, 1000, mistakes=known) == "n: not right yet: biases are missing"
-    assert said(checks.equal, "n", 7, 1000, mistakes=known) == "n: not right yet: got 7, expected 1000"
+    assert said(checks.equal, "n", 7, 1000, mistakes=known) == "n: not right yet: got 7"
 
 
 def test_tolerance() -> None:
@@ -454,6 +477,42 @@ def test_what_float32_loses_of_thousands_is_no_mistake() -> None:
     assert 1e-5 < (found - expected).abs().max() < 1e-3
     assert difference(found, expected) is None
     assert difference(found + 0.01, expected) is not None
+
+
+# --- functions that change what they are given
+
+
+def a_list(seed: int) -> tuple[dict[str, Any], Callable[[], str | None]]:
+    """To be emptied."""
+    numbers = list(range(seed))
+    return {"numbers": numbers}, lambda: f"{len(numbers)} are left" if numbers else None
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (lambda numbers: numbers.clear(), "empty: right"),
+        (lambda numbers: [], "empty: not right yet: 1 are left"),
+        (lambda numbers: numbers.pop(), "empty: not right yet: 1 are left"),
+        (lambda numbers: numbers.no_such_method(), "stopped: AttributeError: 'list' object has no attribute"),
+        (lambda numbers, more: None, "empty: not right yet: your function takes (numbers, more), but it is called"),
+        (unwritten, "empty: not written yet"),
+        (3, "empty: not right yet: got an int, expected your function"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_function_that_changes_its_input(answer: Any, sentence: str, said: Said) -> None:
+    assert sentence in said(checks.changes, "empty", answer, a_list)
+
+
+def test_a_function_that_changes_its_input_may_not_call_a_forbidden_one(said: Said) -> None:
+    found = said(
+        checks.changes,
+        "empty",
+        lambda x: entropy(torch.zeros(2)),
+        a_list,
+        forbid=["kdlab.distributions.entropy"],
+    )
+    assert found == "empty: not right yet: write this one yourself: kdlab.distributions.entropy"
 
 
 # --- what authors get wrong

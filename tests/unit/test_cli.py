@@ -278,7 +278,11 @@ def test_flags_of_the_loss_reach_the_students(run):
         (["--lmbda", "0.5", "--level", "sequence"], "lmbda: got 0.5 with the level 'sequence'"),
         (["--lmbda", "0.5", "--ce-weight", "0.5"], "ce_weight: got 0.5 with lmbda"),
         (["--teacher", "a", "--teacher", "b", "--level", "sequence"], "teacher: got 2 models with the level"),
-        (["--cache-teacher", "--level", "sequence"], "cache_teacher: got True with the level 'sequence'"),
+        (["--cache-teacher", "--level", "sequence"], "cache_teacher: got 'top-k' with the level 'sequence'"),
+        (
+            ["--cache-teacher", "hidden", "--level", "word", "--teacher", "a", "--teacher", "b"],
+            "cache_teacher: got 'hidden' with 2 teachers",
+        ),
         (["--cache-teacher", "--lmbda", "0.5"], "lmbda: got 0.5 with cache_teacher"),
         (["--weak-to-strong", "--level", "sequence"], "weak_to_strong: got True with the level 'sequence'"),
         (["--weak-to-strong", "--init", "copied"], "init: got 'copied' with weak_to_strong"),

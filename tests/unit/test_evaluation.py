@@ -12,6 +12,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from kdlab.evaluation import (
     BleuStatistics,
+    agreement,
     bytes_on_disk,
     distance_to_teacher,
     gap_closed,
@@ -149,6 +150,25 @@ def test_distance_is_forward_kl_over_the_tokens_of_the_references(setting):
     assert found["kl_to_teacher"] == pytest.approx(divergence / tokens, rel=1e-5)
     assert found["agreement"] == pytest.approx(agreed / tokens)
     assert 0 < found["agreement"] < 1
+
+
+def test_agreement_is_the_share_of_the_tokens_that_count():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 3, 50, 4, generator=generator)
+    labels = torch.zeros(3, 50, dtype=torch.long)
+    labels[0, 10:] = labels[1, 33:] = -100
+    counted = [(i, j) for i in range(3) for j in range(50) if labels[i, j] != -100]
+    same = sum(int(student[i, j].argmax()) == int(teacher[i, j].argmax()) for i, j in counted)
+    assert agreement(student, teacher, labels).item() == pytest.approx(same / len(counted))
+    assert agreement(student, student / 3, labels).item() == 1.0
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(2, 4), torch.zeros(2)])
+def test_agreement_refuses_labels_that_do_not_fit(labels):
+    with pytest.raises(
+        ValueError, match=r"student_logits: got shape \[2, 3, 5\] beside teacher_logits \[2, 3, 5\]"
+    ):
+        agreement(torch.zeros(2, 3, 5), torch.zeros(2, 3, 5), labels)
 
 
 def test_bytes_are_those_of_the_weights_that_would_be_loaded(tmp_path):

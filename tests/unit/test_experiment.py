@@ -10,6 +10,7 @@ import torch
 
 from kdlab import experiment
 from kdlab.experiment import Experiment
+from kdlab.hidden_cache import CachedHiddenTeacher
 from kdlab.profiles import PROFILES, PhrasebookSizes
 from kdlab.settings import Settings
 from kdlab.smoothed_teacher import SmoothedTeacher
@@ -153,7 +154,7 @@ def test_a_cache_holds_what_its_student_is_trained_and_validated_on(
     runs, monkeypatch, tmp_path, level: str
 ) -> None:
     monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "cache"))
-    given = runs(level, cache_teacher=True, temperature=2.0)
+    given = runs(level, cache_teacher="top-k", temperature=2.0)
     assert given["baseline"].teacher is None
     for name in ("distilled_same_inputs", "distilled"):
         student = given[name]
@@ -173,6 +174,18 @@ def test_a_cache_holds_what_its_student_is_trained_and_validated_on(
     # The teacher of few inputs is a smoothed one: its answers are others, and so is its cache.
     same, distilled = (given[name].teacher.cache for name in ("distilled_same_inputs", "distilled"))
     assert same.manifest["teacher"] != distilled.manifest["teacher"]
+
+
+def test_hidden_states_are_cached_as_they_are_and_smoothed_afterwards(runs, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "cache"))
+    given = runs("both", cache_teacher="hidden", temperature=2.0)
+    same, distilled = (given[name].teacher for name in ("distilled_same_inputs", "distilled"))
+    assert isinstance(same, SmoothedTeacher)
+    assert same.smoothing == 0.2
+    for name, teacher in (("distilled_same_inputs", same.teacher), ("distilled", distilled)):
+        assert isinstance(teacher, CachedHiddenTeacher)
+        assert len(teacher.cache) == len(given[name].data.examples)
+    assert same.teacher.cache.manifest["teacher"] == distilled.cache.manifest["teacher"]
 
 
 @pytest.mark.parametrize("level", ["word", "both"])

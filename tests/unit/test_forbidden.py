@@ -42,6 +42,17 @@ def test_other_functions_go_on_unless_they_call_it() -> None:
         kdlab.reverse_kl(*LOGITS)
 
 
+def test_a_module_stands_for_all_that_is_written_in_it() -> None:
+    with forbidden("kdlab.losses"):
+        for one in (kdlab.reverse_kl, kdlab.distillation_loss, DistillationLoss):
+            with pytest.raises(AssertionError, match=r"^write this one yourself: kdlab\.losses\."):
+                one()
+        torch.zeros(2).softmax(-1)
+        kdlab.distributions.entropy(torch.zeros(2))  # which kdlab.losses imports from nowhere else
+        kdlab.distributions.wide_dtype(torch.zeros(2))  # and which it imports
+    assert kdlab.reverse_kl(*LOGITS) > 0
+
+
 def test_it_comes_back_whatever_happens() -> None:
     names = (
         "kdlab.losses.forward_kl",

@@ -22,6 +22,7 @@ from kdlab.plots import (
     reliability,
     validation_curves,
 )
+from kdlab.plots_students import agreement_against_size
 
 NAMES = ["teacher", "student alone", "distilled", "with D'", "on-policy", "narrow", "int8"]
 TOKENS = ["Wo", "befindet", "sich", "das", "Hotel", "?", "</s>"]
@@ -56,6 +57,9 @@ def draw(kind, count=7):
             return quality_against_size(systems(count))
         case "speed":
             return quality_against_speed(systems(count))
+        case "agreement":
+            sizes = {n: (120_000 * (i + 1), [0.5, 0.6 + 0.01 * i]) for i, n in enumerate(names)}
+            return agreement_against_size(sizes, teacher=1_000_000)
         case "distributions":
             return distributions(TOKENS, {n: [0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05] for n in names}, at_most=4)
         case "divergence":
@@ -66,7 +70,7 @@ def draw(kind, count=7):
             return reliability({n: [(0.25, 0.2 + 0.01 * i, 10), (0.9, 0.8, 30)] for i, n in enumerate(names)})
 
 
-KINDS = ["curves", "size", "speed", "distributions", "divergence", "entropy", "reliability"]
+KINDS = ["curves", "size", "speed", "agreement", "distributions", "divergence", "entropy", "reliability"]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +78,10 @@ KINDS = ["curves", "size", "speed", "distributions", "divergence", "entropy", "r
     [
         ("curves", ["lowest 2.000 at update 20", "last 2.500", "lowest 3.000", "0.875"]),
         ("size", ["30.0", "28.5 to 31.5", "120,000", "31.0", "240,000"]),
+        (
+            "agreement",
+            ["55.0% (50.0% to 60.0%)", "120,000", "55.5% (50.0% to 61.0%)", "teacher has 1,000,000"],
+        ),
         ("speed", ["30.0", "9,000", "18,000"]),
         ("distributions", ["Wo 0.400", "befindet 0.200", "all others 0.200"]),
         ("divergence", ["Wo 0.100", "Hotel 0.500", "mean 0.400", "mean 1.400"]),

@@ -105,19 +105,33 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
-def test_kdlab_distill_runs_in_two_processes_unchanged(folder, launcher):
+@pytest.mark.parametrize(
+    ("launcher", "flags"),
+    [
+        ("torchrun", ()),
+        ("accelerate", ()),
+        ("torchrun", ("--level", "word", "--cache-teacher", "top-k")),
+        ("torchrun", ("--level", "both", "--cache-teacher", "hidden")),
+    ],
+)
+def test_kdlab_distill_runs_in_two_processes_unchanged(folder, launcher, flags):
     environment = ENVIRONMENT | {"KDLAB_CACHE": str(folder / "cache")}
     command = TWO_PROCESSES
     if launcher == "accelerate":
         command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     shown = subprocess.run(
-        [*command, *distill(folder)], capture_output=True, text=True, env=environment, cwd=ROOT, check=False
+        [*command, *distill(folder, *flags)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        check=False,
     )
     assert shown.returncode == 0, shown.stderr[-3000:]
     assert shown.stdout.count("gap closed") == 1  # one of them speaks
     report = json.loads((folder / "out" / "report.json").read_text())
     assert report["distilled"]["training"]["updates"] == 40
+    assert bool(report["teacher_cache"]) == ("--cache-teacher" in flags)
 
 
 @pytest.mark.slow

@@ -188,7 +188,7 @@ def test_an_old_python_is_refused_by_name(fresh_clone: Path):
 
 
 @pytest.mark.parametrize(
-    "target", ["distill", "lab", "notebooks", "test", "test-all", "lint", "format", "bench"]
+    "target", ["course", "distill", "lab", "notebooks", "test", "test-all", "lint", "format", "bench"]
 )
 def test_every_command_sets_the_environment_up_first(fresh_clone: Path, target: str):
     first, *_ = (line for line in make(fresh_clone, "-n", target).stdout.splitlines() if ".venv/bin" in line)

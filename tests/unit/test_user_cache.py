@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from kdlab import user_cache
+from kdlab.shards import Keep
 from kdlab.text.batches import Example
 from kdlab.user_cache import cache_of
 from tests.unit.small_text import small_text
 
+KEEP = Keep()
 CONFIG = SimpleNamespace(is_encoder_decoder=True, decoder_start_token_id=0)
 EXAMPLES = [Example([5, 1], [7, 8, 1]), Example([6, 1], [9, 1])]
 
@@ -40,8 +42,8 @@ def ask(monkeypatch, tmp_path):
     monkeypatch.setattr(user_cache, "time", SimpleNamespace(perf_counter=count(0.0, 2.0).__next__))
     tokenizer = small_text(pairs=4, vocabulary=300).tokenizer
 
-    def ask(teacher, examples=EXAMPLES, config=CONFIG, **options):
-        return cache_of(teacher, tokenizer, examples, config, **options)
+    def ask(teacher, examples=EXAMPLES, config=CONFIG, keep=KEEP):
+        return cache_of(teacher, tokenizer, examples, config, keep=keep)
 
     return ask
 
@@ -66,7 +68,7 @@ def test_what_its_answers_depend_on_has_a_cache_of_its_own(ask):
         ask(Teacher(name="two"))[0],
         ask(Teacher(), EXAMPLES[::-1])[0],
         ask(Teacher(), config=start)[0],
-        ask(Teacher(), temperature=2.0)[0],
+        ask(Teacher(), keep=Keep(temperature=2.0))[0],
     ]
     assert len({cache.folder for cache in caches}) == 5
     assert [cache.temperature for cache in caches] == [1.0] * 4 + [2.0]
