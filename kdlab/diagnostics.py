@@ -19,6 +19,7 @@ from kdlab import diagnostic_loss as losses
 from kdlab import diagnostic_rows as rows
 from kdlab import one_batch as train
 from kdlab.diagnostic_case import Case, Finding
+from kdlab.diagnostic_mask import check_mask
 from kdlab.loss_probe import Loss
 from kdlab.model_io import Batch
 from kdlab.teachers import Teacher
@@ -39,7 +40,7 @@ _ALL_ELSE = (
 # In the order in which they are told. With each: the causes that must not be at fault for its answer to mean something.
 _CHECKS: dict[str, tuple[Callable[[Case], Finding], tuple[str, ...]]] = {
     "cross_entropy_floor": (losses.check_cross_entropy_floor, _LOSS),
-    "mask": (rows.check_mask, ()),
+    "mask": (check_mask, ()),
     "shift": (rows.check_shift, ()),
     "dropout": (rows.check_dropout, ()),
     "tokenizer": (rows.check_tokenizer, ("shift", "dropout")),

@@ -14,9 +14,10 @@ from kdlab import DistillationLoss, diagnose, fitting
 from kdlab.diagnostic_case import Case
 from kdlab.diagnostic_inputs import check_mispaired, check_missing_input
 from kdlab.diagnostic_loss import check_cross_entropy_floor, check_temperature
-from kdlab.diagnostic_rows import check_copy, check_dropout, check_mask, check_shift, check_tokenizer
+from kdlab.diagnostic_mask import check_mask
+from kdlab.diagnostic_rows import check_copy, check_dropout, check_shift, check_tokenizer
 from kdlab.diagnostic_values import dense
-from kdlab.diagnostics import CAUSES
+from kdlab.diagnostics import _CHECKS, CAUSES
 from kdlab.distributions import TopK
 from kdlab.generation import Search, search_batch
 from kdlab.one_batch import _task
@@ -675,3 +676,7 @@ def test_checks_run_alone(world, taught):
     case = Case(taught, world.teacher, world.batches)
     for check in (check_mask, check_dropout, check_tokenizer, check_mispaired):
         assert check(case).verdict == "clear"
+
+
+def test_every_check_runs_without_grad_and_leaves_states_alone():
+    assert all(hasattr(asked, "__wrapped__") for asked, _ in _CHECKS.values())

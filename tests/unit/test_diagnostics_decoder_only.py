@@ -15,7 +15,8 @@ from kdlab.context_teacher import ContextTeacher
 from kdlab.diagnostic_batches import find_targets, with_other_sources
 from kdlab.diagnostic_case import Case
 from kdlab.diagnostic_inputs import check_mispaired, check_missing_input
-from kdlab.diagnostic_rows import check_mask, check_shift
+from kdlab.diagnostic_mask import check_mask
+from kdlab.diagnostic_rows import check_shift
 from kdlab.distributions import TopK
 from kdlab.generation import Search, search_batch
 from kdlab.model_io import target_labels

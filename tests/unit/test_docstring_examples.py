@@ -114,7 +114,7 @@ def test_pytest_runs_the_examples(pytestconfig: pytest.Config):
 
 
 def test_what_is_left_out_is_left_out_by_its_kind():
-    from kdlab import arguments, cli, diagnostic_rows, divergences, losses, shards, teachers
+    from kdlab import arguments, cli, diagnostic_mask, divergences, losses, shards, teachers
 
     left_out = [
         cli.main,
@@ -122,7 +122,7 @@ def test_what_is_left_out_is_left_out_by_its_kind():
         shards.Keep,
         teachers.Teacher,
         arguments.check_inputs,
-        diagnostic_rows.check_mask,
+        diagnostic_mask.check_mask,
     ]
     assert not any(needs_example(thing) for thing in left_out)
     wanted = [
