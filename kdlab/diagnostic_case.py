@@ -1,4 +1,4 @@
-"""What the checks of `diagnose` share: a student, a teacher, batches, and the answers both give; how sure is sure."""
+"""What the checks of `diagnose` share: a student, a teacher, batches, and the answers both give."""
 
 from __future__ import annotations
 
@@ -11,26 +11,21 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from kdlab.diagnostic_batches import find_targets, model_logits
+from kdlab.diagnostic_values import dense, kl, label_scores
 from kdlab.distributions import TopK, entropy, log_probabilities
-from kdlab.divergences import make_divergence
 from kdlab.loss_probe import Loss, LossKind, identify_loss
 from kdlab.losses import DistillationLoss
-from kdlab.model_io import REQUIRED_INPUTS, Batch
+from kdlab.model_io import Batch, target_labels
 from kdlab.teachers import Teacher
-from kdlab.token_divergence import token_divergence
+from kdlab.weak_to_strong import ConfidenceLoss
 
 Verdict = Literal["fault", "explains", "clear", "skipped"]
 
-# One-sided, in standard errors: one chance in 2,000 for one test, one in a hundred for the dozen or so that a
-# diagnosis makes.
-SIGNIFICANT = 3.3
 # A cause that makes up less than a tenth of what is too much is not why a loss is high.
 MATTERS = 0.1
-# -inf has no mean; a nat of surprise beyond this is a token that the model excludes.
-EXCLUDED = -50.0
-MODEL_INPUTS = REQUIRED_INPUTS["encoder_decoder"]
-OWN_KEYS = (*MODEL_INPUTS, "labels", "example_ids")  # the rest of a batch is for the teacher alone
 
 
 @dataclass(frozen=True)
@@ -61,23 +56,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class Answer:
-    """Student and teacher on one batch; nats. `counted` [batch, length] says which tokens count.
+    """Student and teacher on one batch; nats. All but the batch are [batch, longest target, ...], as `Targets` says.
 
-    >>> certain = torch.tensor([[[0.0, -math.inf]]])
-    >>> Answer({"labels": torch.tensor([[0]])}, torch.tensor([[True]]), certain, certain, certain, certain).labels
-    tensor([[0]])
+    >>> certain = torch.tensor([[[0.0, -math.inf]] * 2])
+    >>> Answer({}, torch.tensor([[0, -100]]), certain, certain, certain, certain).counted
+    tensor([[ True, False]])
     """
 
     batch: Batch
-    counted: Tensor
+    labels: Tensor
     student: Tensor  # logits
     target: Tensor | TopK  # as the teacher gave it
     log_p: Tensor  # the teacher's log-probabilities, dense
     log_q: Tensor  # the student's
 
     @property
-    def labels(self) -> Tensor:
-        return self.batch["labels"]
+    def counted(self) -> Tensor:
+        """Which tokens count."""
+        return self.labels >= 0
 
 
 class Case:
@@ -89,8 +85,8 @@ class Case:
     >>> class Half(nn.Module):  # a student that gives both words probability 1/2, whatever it reads
     ...     def forward(self, input_ids, **inputs):
     ...         return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 2))
-    >>> batch = {"input_ids": torch.tensor([[0, 1]]), "labels": torch.tensor([[1, -100]])}
-    >>> case = Case(Half(), lambda batch: torch.tensor([[[0.25, 0.75]] * 2]).log(), batch)
+    >>> batch = {"input_ids": torch.tensor([[0, 1]]), "labels": torch.tensor([[-100, 1]])}
+    >>> case = Case(Half(), lambda batch: torch.tensor([[[0.25, 0.75]]]).log(), batch)
     >>> case.tokens, round(case.kl, 4), round(case.label_loss, 4)  # 0.25 log 1/2 + 0.75 log 3/2; -log 0.75
     (1, 0.1308, 0.2877)
     """
@@ -120,7 +116,7 @@ class Case:
             missing = [name for name in ("input_ids", "labels") if name not in batch]
             if missing:
                 raise ValueError(f"batches: number {number} has no {' and no '.join(missing)}")
-            if not (batch["labels"] >= 0).any():
+            if not (target_labels(batch) >= 0).any():
                 raise ValueError(f"batches: number {number} has no label that counts, expected at least one")
         self.loss: Loss = loss or DistillationLoss()
         self.training = training
@@ -131,27 +127,34 @@ class Case:
         self.student.eval()
         return model_logits(self.student, batch)
 
+    def ask_teacher(self, batch: Batch) -> Tensor | TopK:
+        """Its answer beside `find_targets(batch).labels`. Raises what the teacher raises."""
+        target, labels = self.teacher(batch), target_labels(batch)
+        rows = target.shape[:-1] if isinstance(target, Tensor) else target.tail_log_probability.shape
+        if rows != labels.shape:
+            raise ValueError(
+                f"teacher: got an answer for {tuple(rows)} positions, expected one for each of the "
+                f"{tuple(labels.shape)} labels that kdlab.model_io.target_labels finds in the batch"
+            )
+        return find_targets(batch).pick_target(target)
+
     @cached_property
     def answers(self) -> list[Answer]:
         """Of every batch. Raises what the teacher raises."""
         return [self.answer(batch) for batch in self.batches]
 
     def answer(self, batch: Batch) -> Answer:
-        student, target = self.ask_student(batch), self.teacher(batch)
+        student, target = self.ask_student(batch), self.ask_teacher(batch)
         log_p = dense(target)
-        if log_p.shape[:-1] != student.shape[:-1] or log_p.shape[:-1] != batch["labels"].shape:
-            raise ValueError(
-                f"teacher: got an answer for {tuple(log_p.shape[:-1])} positions, expected one for each of the "
-                f"{tuple(batch['labels'].shape)} labels, as from the student ({tuple(student.shape[:-1])})"
-            )
         # Where the vocabularies differ, `check_tokenizer` says so, and the rest looks at what both have.
         shared = min(log_p.shape[-1], student.shape[-1])
         log_p, log_q = (log_probabilities(x[..., :shared]) for x in (log_p, student))
-        return Answer(batch, batch["labels"] >= 0, student, target, log_p, log_q)
+        return Answer(batch, find_targets(batch).labels, student, target, log_p, log_q)
 
     @cached_property
     def kind(self) -> LossKind:
-        return identify_loss(self.loss)
+        """What the loss computes, as it is reported: without a `ConfidenceLoss`'s own term."""
+        return identify_loss(self.loss.loss if isinstance(self.loss, ConfidenceLoss) else self.loss)
 
     @cached_property
     def tokens(self) -> int:
@@ -189,6 +192,23 @@ class Case:
         )
 
     @cached_property
+    def value_of_best(self) -> float:
+        """The loss that training leads to: the teacher's own, but for a `ConfidenceLoss`.
+
+        There the teacher's p and the student's most probable word share a token as 1 - a to a: at T = 1 the gradient of
+        (1 - a) KL(p || q) + a CE(q, y) is 0 at that mixture.
+        """
+        weight = self.loss.weight_now if isinstance(self.loss, ConfidenceLoss) else 0.0
+        if weight == 0:
+            return self.value_of_teacher
+
+        def mixture(answer: Answer) -> Tensor:
+            own = functional.one_hot(answer.log_q.argmax(-1), answer.log_q.shape[-1])
+            return ((1 - weight) * answer.log_p.exp() + weight * own).clamp_min(1e-30).log()
+
+        return self.loss_of(mixture)
+
+    @cached_property
     def value_of_constant(self) -> float:
         """The loss of the teacher's mean distribution: what a student scores that reads nothing."""
         constant = torch.cat([a.log_p[a.counted] for a in self.answers]).exp().mean(0)
@@ -198,8 +218,8 @@ class Case:
 
     @cached_property
     def tolerable(self) -> float:
-        """A tenth of the way from the teacher's own score to that of knowing nothing: what is below is not high."""
-        return self.value_of_teacher + MATTERS * (self.value_of_constant - self.value_of_teacher)
+        """A tenth of the way from the best score to that of knowing nothing: what is below is not high."""
+        return self.value_of_best + MATTERS * (self.value_of_constant - self.value_of_best)
 
     @cached_property
     def is_high(self) -> bool:
@@ -218,7 +238,7 @@ def check(function: Callable[[Case], Finding]) -> Callable[[Case], Finding]:
     >>> @check
     ... def check_size(case):
     ...     return Finding("size", "clear", {"drawn": torch.rand(1).item(), "grad": torch.is_grad_enabled()})
-    >>> case = Case(nn.Linear(1, 1), lambda batch: None, {"input_ids": Tensor(), "labels": torch.tensor([[1]])})
+    >>> case = Case(nn.Linear(1, 1), lambda batch: None, {"input_ids": Tensor(), "labels": torch.tensor([[0, 1]])})
     >>> one, other = check_size(case), check_size(case)  # the first draw leaves the random state as it was
     >>> one.evidence == other.evidence, one.evidence["grad"]
     (True, False)
@@ -254,168 +274,22 @@ def number(value: Tensor | float) -> float:
     return float(value.item() if isinstance(value, Tensor) else value)
 
 
-def model_logits(model: nn.Module, batch: Batch) -> Tensor:
-    """Logits [batch, length, vocabulary] as the Distiller gets them.
-
-    >>> from types import SimpleNamespace
-    >>> class Echo(nn.Module):  # its logits at each position: the token that stands there
-    ...     def forward(self, input_ids, **inputs):
-    ...         return SimpleNamespace(logits=input_ids[..., None].float())
-    >>> ids = torch.tensor([[5, 6]])
-    >>> model_logits(Echo(), {"input_ids": ids, "labels": ids}).flatten()  # labels are not passed on
-    tensor([5., 6.])
-    """
-    inputs: dict[str, Any] = {name: batch[name] for name in MODEL_INPUTS if name in batch}
-    logits: Tensor = model(**inputs, use_cache=False).logits
-    return logits
-
-
-def with_rolled(batch: Batch, keys: tuple[str, ...], step: int) -> dict[str, Tensor]:
-    """The batch with these fields given to the next rows.
-
-    >>> batch = {"input_ids": torch.tensor([[1], [2], [3]]), "labels": torch.tensor([[7], [8], [9]])}
-    >>> rolled = with_rolled(batch, ("input_ids",), step=1)
-    >>> rolled["input_ids"].flatten().tolist(), rolled["labels"].flatten().tolist()
-    ([3, 1, 2], [7, 8, 9])
-    """
-    return {name: value.roll(step, 0) if name in keys else value for name, value in batch.items()}
-
-
 def ask_or_none(case: Case, batch: Batch) -> Tensor | TopK | None:
     """A teacher that knows the truth refuses a target that is no translation of its source.
 
     >>> def teacher(batch):
     ...     if batch["labels"].max() > 1:
     ...         raise ValueError("labels: got no translation of this source")
-    ...     return torch.zeros(*batch["labels"].shape, 2)
-    >>> good, bad = ({"input_ids": Tensor(), "labels": torch.tensor([[last]])} for last in (1, 2))
+    ...     return torch.zeros(1, 1, 2)
+    >>> good, bad = ({"input_ids": torch.tensor([[0, 1]]), "labels": torch.tensor([[-100, k]])} for k in (1, 2))
     >>> case = Case(nn.Linear(1, 1), teacher, good)
     >>> ask_or_none(case, good), ask_or_none(case, bad)
     (tensor([[[0., 0.]]]), None)
     """
     try:
-        return case.teacher(batch)
+        return case.ask_teacher(batch)
     except ValueError:
         return None
-
-
-def dense(target: Tensor | TopK) -> Tensor:
-    """Log-probabilities [..., vocabulary]; a `TopK`'s tail is spread evenly over the entries it stands for.
-
-    >>> top = TopK.from_logits(torch.tensor([0.6, 0.3, 0.1]).log(), k=1)
-    >>> dense(top).exp()  # the tail's 0.4, in halves
-    tensor([0.6000, 0.2000, 0.2000])
-    """
-    if isinstance(target, Tensor):
-        return log_probabilities(target)
-    known = target.indices >= 0
-    rest = (target.vocabulary - known.sum(-1)).clamp_min(1).log()
-    spread = (target.tail_log_probability - rest)[..., None]
-    # An empty place is written to one entry more, which is then cut off.
-    whole = spread.expand(*spread.shape[:-1], target.vocabulary + 1).clone()
-    where = target.indices.masked_fill(~known, target.vocabulary)
-    return whole.scatter(-1, where, target.log_probabilities)[..., :-1]
-
-
-def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) of every row, in nats.
-
-    >>> kl(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
-    tensor([0.1438])
-    """
-    return token_divergence(make_divergence("forward_kl"), log_q, log_p)
-
-
-def label_scores(log_p: Tensor, labels: Tensor, offset: int = 0) -> Tensor:
-    """log p of each label in the row `offset` further on, [batch, length]; 0 where there is none, or no label.
-
-    >>> log_p = torch.tensor([[[0.5, 0.5], [0.25, 0.75]]]).log()
-    >>> label_scores(log_p, torch.tensor([[0, -100]])).exp(), label_scores(log_p, torch.tensor([[0, -100]]), 1).exp()
-    (tensor([[0.5000, 1.0000]]), tensor([[0.2500, 1.0000]]))
-    """
-    rows = log_p.roll(-offset, dims=1)
-    chosen = rows.gather(-1, labels.clamp(0, log_p.shape[-1] - 1)[..., None]).squeeze(-1).clamp_min(EXCLUDED)
-    return chosen.masked_fill(labels < 0, 0.0)
-
-
-def mean_of_rows(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean over the tokens of each row that count, [batch]; rows without any are left out.
-
-    >>> values, counted = torch.tensor([[1.0, 3.0], [5.0, 9.0], [7.0, 7.0]]), torch.tensor([[1, 1], [1, 0], [0, 0]])
-    >>> mean_of_rows(values, counted.bool())
-    tensor([2., 5.])
-    """
-    tokens = counted.sum(1)
-    sums = values.masked_fill(~counted, 0.0).sum(1)
-    return (sums / tokens.clamp_min(1))[tokens > 0]
-
-
-def standard_error(values: Tensor) -> float:
-    """Of the mean of independent values; infinite for fewer than two.
-
-    >>> standard_error(torch.tensor([1.0, 3.0])), standard_error(torch.tensor([1.0]))  # sqrt 2 / sqrt 2
-    (1.0, inf)
-    """
-    return float(values.double().std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
-
-
-def critical(count: int) -> float:
-    """The quantile of Student's t with count - 1 degrees of freedom that belongs to SIGNIFICANT.
-
-    By the first terms of its expansion (Abramowitz and Stegun 26.7.5); infinite below four values, where the expansion
-    says nothing.
-
-    >>> critical(3), round(critical(20), 2), round(critical(10_000), 2)
-    (inf, 3.9, 3.3)
-    """
-    if count < 4:
-        return math.inf
-    z, nu = SIGNIFICANT, count - 1
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / nu + second / nu**2 + third / nu**3
-
-
-def lower_bound(values: Tensor) -> float:
-    """What the mean of these values is above, all but certainly; -inf for too few of them.
-
-    >>> lower_bound(torch.tensor([1.0, 1.0, 1.0, 1.0])), lower_bound(torch.tensor([1.0, 1.0]))
-    (1.0, -inf)
-    """
-    reach = critical(len(values))
-    return float(values.double().mean()) - reach * standard_error(values) if reach < math.inf else -math.inf
-
-
-def surely_more(hits: int, trials: int, share: float) -> bool:
-    """Whether more than `share` of all are hits, all but certainly, after so many in independent trials.
-
-    >>> surely_more(10, 32, 0.1), surely_more(11, 32, 0.1)
-    (False, True)
-    """
-
-    def chance(n: int) -> float:  # by logarithms: the binomial coefficient of a thousand trials is no float
-        ways = math.lgamma(trials + 1) - math.lgamma(n + 1) - math.lgamma(trials - n + 1)
-        return math.exp(ways + n * math.log(share) + (trials - n) * math.log1p(-share))
-
-    return math.fsum(map(chance, range(hits, trials + 1))) < math.erfc(SIGNIFICANT / math.sqrt(2)) / 2
-
-
-def rounding(logits: Tensor) -> float:
-    """The largest KL that rounding alone puts between two computations of these logits.
-
-    No sum in a model is much longer than its vocabulary V, so in float32 an entry is off by about sqrt(V) roundings,
-    and by one more of its own type. Two distributions whose logits differ by d at most have a KL of d^2 / 2 at most
-    (Hoeffding's lemma).
-
-    >>> logits = torch.tensor([8.0, 0.0])
-    >>> rounding(logits) < 1e-6, rounding(logits.bfloat16()) > 1e-3
-    (True, True)
-    """
-    finite = logits[logits.isfinite()]
-    size = max(float(finite.abs().max()) if len(finite) else 0.0, 1.0)
-    roundings = math.sqrt(logits.shape[-1]) * torch.finfo(torch.float32).eps + torch.finfo(logits.dtype).eps
-    return float((size * roundings) ** 2 / 2 + torch.finfo(torch.float32).eps)
 
 
 def _number(value: float) -> str:

@@ -10,25 +10,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kdlab.diagnostic_case import (
-    EXCLUDED,
-    MATTERS,
+from kdlab.diagnostic_batches import (
     OWN_KEYS,
-    Answer,
-    Case,
-    Finding,
-    ask_or_none,
-    check,
-    dense,
-    kl,
-    label_scores,
-    lower_bound,
-    mean_of_rows,
-    standard_error,
-    surely_more,
+    is_source,
+    with_changed_sources,
+    with_other_sources,
     with_rolled,
 )
+from kdlab.diagnostic_case import MATTERS, Answer, Case, Finding, ask_or_none, check
+from kdlab.diagnostic_values import EXCLUDED, dense, kl, label_scores, mean_of_rows
 from kdlab.distributions import TopK, entropy, log_probabilities
+from kdlab.significance import lower_bound, rounding, standard_error, surely_more
 
 OTHER_CONTEXTS = 15  # an estimate from 16 contexts is off by log(16) at most, where each says something else
 OTHER_SOURCES = 3  # a target is scored with its own source and with those of its next neighbours
@@ -66,7 +58,9 @@ def check_mispaired(case: Case) -> Finding:
         for other, log_p in _other_sources(case, answer, OTHER_SOURCES):
             if log_p is None:  # refused: no translation of these sources
                 scores = torch.full_like(own, -math.inf)
-            elif other.any() and torch.equal(log_p, answer.log_p):
+            elif other.any() and float(kl(answer.log_p, log_p)[answer.counted].max()) <= rounding(
+                answer.log_p
+            ):
                 return _no_source_read(answer)
             else:
                 scores = label_scores(log_p, answer.labels).sum(1)
@@ -74,7 +68,9 @@ def check_mispaired(case: Case) -> Finding:
             asked += other
         wins.append((won / asked)[asked > 0])
     if len(torch.cat(wins)) < 4:
-        return Finding("mispaired", "skipped", {}, "fewer than four sentences beside others in their batches")
+        return Finding(
+            "mispaired", "skipped", {}, "fewer than four sentences beside other sources in their batches"
+        )
     # A wrong pair beats another one as often as not, a right pair (nearly) always: 1 - mean is half the wrong share,
     # where the teacher knows a right pair when it sees one.
     wrong = 2 * (1 - torch.cat(wins))
@@ -124,9 +120,8 @@ def _other_sources(case: Case, answer: Answer, most: int) -> Iterator[tuple[Tens
     """The teacher's log-probabilities with the sources of the next rows, one after the other; None where it refuses
     them. With each: in which rows that is another source, [batch]."""
     for step in range(1, min(most, len(answer.labels) - 1) + 1):
-        swapped = with_rolled(answer.batch, ("input_ids", "attention_mask"), step)
+        swapped, other = with_other_sources(answer.batch, step)
         target = ask_or_none(case, swapped)
-        other = (swapped["input_ids"] != answer.batch["input_ids"]).any(1)
         yield (
             other,
             None if target is None else log_probabilities(dense(target)[..., : answer.log_p.shape[-1]]),
@@ -209,26 +204,19 @@ def _no_source_read(answer: Answer) -> Finding:
 def _unread_positions(case: Case) -> tuple[float, float]:
     """Share of source positions that do not move the student at all, and what they move the teacher by, in nats."""
     answer = case.answers[0]
-    length = int(answer.batch["input_ids"].shape[1])
-    places = sorted({round(i * (length - 1) / (SOURCE_POSITIONS - 1)) for i in range(SOURCE_POSITIONS)})
+    columns = is_source(answer.batch).any(0).nonzero().squeeze(1).tolist()
+    chosen = {round(i * (len(columns) - 1) / (SOURCE_POSITIONS - 1)) for i in range(SOURCE_POSITIONS)}
     asked, moved = 0, 0.0
     ignored: list[int] = []
-    for place in places:
-        changed = dict(answer.batch)
-        changed["input_ids"] = answer.batch["input_ids"].clone()
-        changed["input_ids"][:, place] = answer.batch["input_ids"][:, place].roll(1, 0)
-        real = answer.batch["attention_mask"][:, place] > 0 if "attention_mask" in answer.batch else True
-        differs = (changed["input_ids"][:, place] != answer.batch["input_ids"][:, place]) & real
-        if not differs.any():
+    for column in (columns[place] for place in sorted(chosen)):
+        changed, differs = with_changed_sources(answer.batch, [column])
+        if not differs:
             continue
         asked += 1
         if torch.equal(case.ask_student(changed), answer.student):
-            ignored.append(place)
+            ignored.append(column)
     if ignored:
-        changed = dict(answer.batch)
-        changed["input_ids"] = answer.batch["input_ids"].clone()
-        changed["input_ids"][:, ignored] = answer.batch["input_ids"][:, ignored].roll(1, 0)
-        target = ask_or_none(case, changed)
+        target = ask_or_none(case, with_changed_sources(answer.batch, ignored)[0])
         if target is None:  # then it has read them
             moved = math.inf
         else:
@@ -241,7 +229,7 @@ def _floor_of_twins(case: Case) -> tuple[Tensor, float, str]:
     own KL at these places."""
     twins: dict[tuple[object, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
     for answer in case.answers:
-        mask = answer.batch.get("attention_mask", torch.ones_like(answer.batch["input_ids"])).bool()
+        mask = is_source(answer.batch)
         for row, labels in enumerate(answer.labels.tolist()):
             source = tuple(answer.batch["input_ids"][row][mask[row]].tolist())
             for place in answer.counted[row].nonzero().squeeze(1).tolist():

@@ -4,47 +4,48 @@ vocabulary, and does only what counts count.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from kdlab.diagnostic_case import (
-    EXCLUDED,
-    MATTERS,
-    OWN_KEYS,
-    Answer,
-    Case,
-    Finding,
-    check,
-    dense,
-    kl,
-    label_scores,
-    lower_bound,
-    mean_of_rows,
-    model_logits,
-    rounding,
-)
-from kdlab.model_io import Batch
+from kdlab.diagnostic_batches import OWN_KEYS, is_real, model_logits
+from kdlab.diagnostic_case import MATTERS, Answer, Case, Finding, check
+from kdlab.diagnostic_values import EXCLUDED, dense, kl, label_scores, mean_of_rows
+from kdlab.model_io import Batch, batch_alignment, target_labels
+from kdlab.significance import lower_bound, rounding
 
 DRAWS = 4  # calls of the teacher with the same batch: two show that it is random, four how much so
 
 
 @check
 def check_mask(case: Case) -> Finding:
-    """Padding must not count: neither in the loss, nor as labels of a batch."""
-    eos = getattr(getattr(case.student, "config", None), "eos_token_id", None)
-    after = total = 0
-    for batch in case.batches:
-        labels = batch["labels"]
-        total += int((labels >= 0).sum())
-        if isinstance(eos, int):
-            ended = (labels == eos).cumsum(1) - (labels == eos).int() > 0
-            after += int((ended & (labels >= 0)).sum())
-    evidence = {
-        "counted_tokens": total,
+    """Padding must not count, neither in the loss nor as labels of a batch; nor must a prompt.
+
+    Where labels hold the prompt too, an end of sentence stands in their midst, after which they go on. Without one
+    the teacher is asked: labels that it finds less likely than a blind guess at the beginning of the rows, and not at
+    their end, are a prompt. Text in blocks of one length, all of which counts, may hold several ends of sentences, and
+    a row of several turns counts again after what it leaves out.
+    """
+    counted, after, padded, whole = _counted_labels(case)
+    if _labels_are_off_by(case.batches):  # then a few stand beside padding, and `check_shift` says why
+        padded = 0
+    evidence: dict[str, float] = {
+        "counted_tokens": counted,
         "of_them_after_the_first_eos": after,
         "padding_changes_the_loss": int(case.kind.counts_padding),
     }
-    if after:
+    if padded:
+        evidence["of_them_where_the_attention_mask_is_0"] = padded
+    if whole and not padded and (after or _begins_with_what_is_not_predicted(case, evidence)):
+        return Finding(
+            "mask",
+            "fault",
+            evidence,
+            "the labels hold the prompt too: set them to -100 up to the first token of the completion (a row is one "
+            "prompt and one completion, and labels end with it)",
+        )
+    if after or padded:
         return Finding(
             "mask",
             "fault",
@@ -69,7 +70,10 @@ def check_shift(case: Case) -> Finding:
     places = ["the loss"] if case.kind.shift else []
     fits = {k: _share_of_shifted_inputs(case.batches, k) for k in (0, -1, 1)}
     if fits[0] is not None:
-        evidence["decoder_inputs_that_are_the_label_before"] = fits[0]
+        causal = batch_alignment(case.batches[0]) == "causal"
+        evidence["labels_that_are_the_input" if causal else "decoder_inputs_that_are_the_label_before"] = (
+            fits[0]
+        )
         best = max(fits, key=lambda k: fits[k] or 0.0)
         if fits[best] != fits[0]:
             evidence["labels_are_off_by"] = -best
@@ -101,7 +105,7 @@ def check_shift(case: Case) -> Finding:
 def check_dropout(case: Case) -> Finding:
     """A teacher gives the same answer twice."""
     answer = case.answers[0]
-    draws = torch.stack([dense(case.teacher(answer.batch))[answer.counted] for _ in range(DRAWS)])
+    draws = torch.stack([dense(case.ask_teacher(answer.batch))[answer.counted] for _ in range(DRAWS)])
     middle = draws.exp().mean(0).log().expand_as(draws)
     noise = float(kl(draws, middle).mean())
     evidence = {
@@ -195,15 +199,70 @@ def check_copy(case: Case) -> Finding:
     )
 
 
+def _counted_labels(case: Case) -> tuple[int, int, int, bool]:
+    """How many labels count, how many of them after an end of sentence, how many where a decoder-only batch has
+    padding; and whether it counts all its tokens but the first."""
+    eos = getattr(getattr(case.student, "config", None), "eos_token_id", None)
+    total = after = padded = 0
+    whole, blocks = True, True
+    for batch in case.batches:
+        labels, causal = target_labels(batch), batch_alignment(batch) == "causal"
+        counted = labels >= 0
+        total += int(counted.sum())
+        if isinstance(eos, int):
+            ends = (labels == eos).int()
+            before = ends.cumsum(1) - ends
+            if causal:  # since the last label that does not count: another turn may follow
+                before = before - before.masked_fill(counted, 0).cummax(1).values
+            after += int(((before > 0) & counted).sum())
+        real = is_real(batch)[:, 1:]
+        padded += int((counted & ~real).sum()) if causal else 0
+        whole &= causal and bool((counted | ~real).all())
+        blocks &= causal and bool(counted.all())
+    return total, 0 if blocks else after, padded, whole
+
+
+def _begins_with_what_is_not_predicted(case: Case, evidence: dict[str, float]) -> bool:
+    """Whether the teacher gives the first quarter of the rows' labels less than a blind guess would, and the last more;
+    adds its numbers to the evidence."""
+    parts: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for answer in case.answers:
+        order, length = answer.counted.cumsum(1), answer.counted.sum(1, keepdim=True)
+        loss = -label_scores(answer.log_p, answer.labels)
+        for part, inside in zip(parts, (4 * order <= length, 4 * order > 3 * length), strict=True):
+            part.append(mean_of_rows(loss, inside & answer.counted & (length >= 4)))
+    first, last = map(torch.cat, parts)
+    blind = math.log(case.answers[0].log_p.shape[-1])
+    if not (lower_bound(first) > blind and lower_bound(-last) > -blind):
+        return False
+    evidence["teacher_label_loss_on_the_first_quarter"] = float(first.mean())
+    evidence["on_the_last_quarter"] = float(last.mean())
+    evidence["of_a_blind_guess"] = blind
+    return True
+
+
+def _labels_are_off_by(batches: list[Batch]) -> int:
+    """-1, 0 or 1: where labels that fit the inputs better stand."""
+    fits = {k: _share_of_shifted_inputs(batches, k) or 0.0 for k in (0, -1, 1)}
+    best = max(fits, key=fits.__getitem__)
+    return -best if fits[best] != fits[0] else 0
+
+
 def _share_of_shifted_inputs(batches: list[Batch], offset: int) -> float | None:
-    """How many of the decoder's inputs at i are the label of i - 1 + offset."""
+    """How many labels are off by -offset: of the decoder's inputs at i how many are the label of i - 1 + offset, or of
+    a decoder-only model's inputs at i, of i + offset."""
     hits = total = 0
     for batch in batches:
-        if "decoder_input_ids" not in batch:
-            return None
-        inputs, labels = batch["decoder_input_ids"][:, 2:-1], batch["labels"]
-        before = labels[:, 1 + offset : labels.shape[1] - 2 + offset]
-        known = (labels[:, 2:-1] >= 0) & (before >= 0)
+        labels = batch["labels"]
+        if batch_alignment(batch) == "causal":
+            inputs, before = batch["input_ids"][:, 1:-1], labels[:, 1 + offset : labels.shape[1] - 1 + offset]
+            known = before >= 0
+        else:
+            inputs, before = (
+                batch["decoder_input_ids"][:, 2:-1],
+                labels[:, 1 + offset : labels.shape[1] - 2 + offset],
+            )
+            known = (labels[:, 2:-1] >= 0) & (before >= 0)
         hits, total = hits + int(((inputs == before) & known).sum()), total + int(known.sum())
     return hits / total if total else None
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdlab.diagnostic_case import model_logits
+from kdlab.diagnostic_batches import find_targets, model_logits
 from kdlab.distributions import TopK
 from kdlab.loss_probe import Loss
 from kdlab.model_io import Batch
+from kdlab.weak_to_strong import ConfidenceLoss
 
 Optimizer = torch.optim.Optimizer
 MakeOptimizer = Callable[[nn.Module], Optimizer]
@@ -23,7 +24,7 @@ WARMUP = 10  # updates
 
 @dataclass(frozen=True)
 class Task:
-    """One batch (or several) to be fitted, with the teacher's answers, asked once."""
+    """One batch (or several) to be fitted, with the teacher's answers beside its targets, asked once."""
 
     batches: list[tuple[Batch, Tensor | TopK]]
     loss: Loss
@@ -53,7 +54,7 @@ def fit(student: nn.Module, task: Task, optimizer: MakeOptimizer, updates: int) 
     ...         return SimpleNamespace(logits=self.rows(input_ids))
     >>> from kdlab.losses import reverse_kl
     >>> ids = torch.tensor([[0, 1]])
-    >>> pair = {"input_ids": ids, "labels": ids}, torch.tensor([[[0.9, 0.1]] * 2]).log()
+    >>> pair = {"input_ids": ids, "labels": ids, "decoder_input_ids": ids}, torch.tensor([[[0.9, 0.1]] * 2]).log()
     >>> task = Task([pair], reverse_kl, goal=0.05)
     >>> student = Table()
     >>> found = fit(student, task, adam_on_all(0.1), updates=50)
@@ -68,8 +69,9 @@ def fit(student: nn.Module, task: Task, optimizer: MakeOptimizer, updates: int) 
     with torch.enable_grad():
         for update in range(updates + 1):
             batch, target = task.batches[update % len(task.batches)]
-            value = task.loss(model_logits(model, batch), target, batch["labels"])
-            recent = [*recent, float(value.detach())][-len(task.batches) :]
+            logits, labels = model_logits(model, batch), find_targets(batch).labels
+            value = task.loss(logits, target, labels)
+            recent = [*recent, _reported(task.loss, value, logits, target, labels)][-len(task.batches) :]
             last = math.fsum(recent) / len(recent)
             start = last if update < len(task.batches) else start
             if not math.isfinite(last):
@@ -82,6 +84,12 @@ def fit(student: nn.Module, task: Task, optimizer: MakeOptimizer, updates: int) 
             value.backward()  # type: ignore[no-untyped-call]
             made.step()
     raise AssertionError("the last update returns")
+
+
+def _reported(loss: Loss, value: Tensor, logits: Tensor, target: Tensor | TopK, labels: Tensor) -> float:
+    """The value as it is read: a `ConfidenceLoss` trains on more than it reports."""
+    with torch.no_grad():
+        return float(loss(logits, target, labels) if isinstance(loss, ConfidenceLoss) else value)
 
 
 def copy_of(student: nn.Module) -> nn.Module:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from kdlab.diagnostic_case import MATTERS, Case, Finding, check, model_logits
+from kdlab.diagnostic_batches import model_logits
+from kdlab.diagnostic_case import MATTERS, Case, Finding, check
 from kdlab.distributions import TopK
 from kdlab.fitting import (
     WARMUP,
@@ -203,7 +204,7 @@ def _task(case: Case, batches: list[Batch]) -> Task:
     part = Case(case.student, case.teacher, batches, loss=case.loss)
     # The labels alone can be learnt by heart, down to 0; a distribution down to what the teacher itself scores.
     labels_alone = case.kind.name is None and case.kind.ce_factor > 0
-    floor = 0.0 if labels_alone else part.value_of_teacher
+    floor = 0.0 if labels_alone else part.value_of_best
     return Task(_answers(part), case.loss, floor + MATTERS * max(part.value - floor, 0.0))
 
 

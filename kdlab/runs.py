@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from kdlab.files import cache_folder, fingerprint, read_json
 from kdlab.generation import Search, search_batch
 from kdlab.loading import load_model
 from kdlab.losses import DistillationLoss
-from kdlab.profiles import PhrasebookSizes, keeps_references
+from kdlab.profiles import PhrasebookSizes, Profile, Recipe, keeps_references
 from kdlab.settings import Settings
+from kdlab.students import Architecture
 from kdlab.task import Task, load_task
 from kdlab.teachers import live_teacher
 from kdlab.text.batches import Example, encode_pairs
 from kdlab.text.tokenizers import load_tokenizer
 from kdlab.training import RECORD, lowest_losses
+from kdlab.weak_to_strong import ConfidenceLoss
 
 SENTENCES = 64  # of the validation data
 
@@ -101,46 +104,55 @@ def check_curve(curve: Sequence[Sequence[float]]) -> Finding:
 
 def _case(folder: Path, report: Mapping[str, Any]) -> Case:
     """The student, its teacher, and what it was trained on, as far as it was validated."""
-    profile = report["profile"]
-    if report["settings"].get("architecture") == "decoder-only":
-        raise ValueError(
-            "the run's models are decoder-only, and the checks read encoder-decoder batches alone"
-        )
+    profile = _profile(report)
     # The student alone learns from references, by cross-entropy.
     alone = folder.name == "baseline"
     level = "word" if alone else report["settings"]["level"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = _task(report)
-    names = Settings(**report["settings"]).teacher or (str(_teacher_folder(report, task)),)
+    settings = Settings(**report["settings"])
+    names = settings.teacher or (str(_teacher_folder(report, task)),)
     teachers = [load_model(name.removeprefix("hub:"), device) for name in names]
     tokenizer = load_tokenizer(names[0])
     examples = encode_pairs(tokenizer, task.corpus.validation)[:SENTENCES]
-    if not keeps_references(level, keep=profile.get("keep_references", False)):
+    if not keeps_references(level, keep=profile.keep_references):
         sources = [example.source_ids for example in examples]
-        targets = search_batch(teachers[0], sources, Search(**profile["pseudo_targets"]))
+        targets = search_batch(teachers[0], sources, profile.pseudo_targets)
         examples = [
             Example(source, target) for source, target in zip(sources, targets, strict=True) if target
         ]
     student = load_model(str(folder), device)
+    # Where the labels alone count the teacher is asked all the same: its own score tells the floor.
+    loss = DistillationLoss(ce_weight=1.0) if alone or level == "sequence" else settings.loss(profile)
+    if isinstance(loss, ConfidenceLoss):
+        loss.update = loss.warmup_updates  # as it is once the weight has grown
     return Case(
         student,
         live_teacher(teachers),
         evaluation_batches(student, examples),
-        # Where the labels alone count the teacher is asked all the same: its own score tells the floor.
-        loss=DistillationLoss(ce_weight=1.0) if alone or level == "sequence" else _loss(report),
-        training=profile["student_recipe"]["learning_rate"],
+        loss=loss,
+        training=profile.student_recipe.learning_rate,
     )
 
 
-def _loss(report: Mapping[str, Any]) -> DistillationLoss:
-    """As the run's students had it."""
-    profile, settings = report["profile"], report["settings"]
-    parameters = {name: settings.get(name) for name in ("beta", "skew", "alpha")}
-    return DistillationLoss(
-        profile.get("divergence", "forward_kl"),
-        profile["ce_weight"],
-        temperature=profile.get("temperature", 1.0),
-        **{name: value for name, value in parameters.items() if value is not None},
+def _profile(report: Mapping[str, Any]) -> Profile:
+    """The run's own; what a record of an older version does not hold was at its default."""
+    record = {
+        field.name: report["profile"][field.name]
+        for field in fields(Profile)
+        if field.name in report["profile"]
+    }
+    kinds: dict[str, Callable[..., Any]] = {
+        "teacher": Architecture,
+        "student": Architecture,
+        "teacher_recipe": Recipe,
+        "student_recipe": Recipe,
+        "pseudo_targets": Search,
+        "translation": Search,
+        "phrasebook": PhrasebookSizes,
+    }
+    return Profile(
+        **record | {name: kind(**record[name]) for name, kind in kinds.items() if record.get(name)}
     )
 
 

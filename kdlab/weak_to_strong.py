@@ -45,6 +45,19 @@ class ConfidenceLoss(nn.Module):
         self.loss = loss or DistillationLoss()
         self.weight, self.warmup_updates, self.update = weight, warmup_updates, 0
 
+    @property
+    def weight_now(self) -> float:
+        """a at this update.
+
+        >>> loss = ConfidenceLoss(weight=0.5, warmup_updates=10)
+        >>> loss.update = 4
+        >>> loss.weight_now
+        0.2
+        """
+        return (
+            self.weight * min(self.update / self.warmup_updates, 1.0) if self.warmup_updates else self.weight
+        )
+
     def forward(
         self,
         student_logits: Tensor,
@@ -57,9 +70,7 @@ class ConfidenceLoss(nn.Module):
         loss: Tensor = self.loss(
             student_logits, teacher_logits, labels, num_items_in_batch, overwrite_teacher
         )
-        weight = self.weight
-        if self.update < self.warmup_updates:
-            weight *= self.update / self.warmup_updates
+        weight = self.weight_now
         if weight == 0 or not torch.is_grad_enabled():
             return loss
         options = self.loss.options

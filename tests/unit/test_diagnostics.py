@@ -11,14 +11,17 @@ import torch
 from torch import nn
 
 from kdlab import DistillationLoss, diagnose
-from kdlab.diagnostic_case import Case, critical, dense, lower_bound, rounding
+from kdlab.diagnostic_case import Case
 from kdlab.diagnostic_inputs import check_mispaired, check_missing_input
 from kdlab.diagnostic_loss import check_cross_entropy_floor, check_temperature
 from kdlab.diagnostic_rows import check_copy, check_dropout, check_mask, check_shift, check_tokenizer
+from kdlab.diagnostic_values import dense
 from kdlab.diagnostics import CAUSES
 from kdlab.distributions import TopK
 from kdlab.generation import Search, search_batch
+from kdlab.significance import critical, lower_bound, rounding
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
+from kdlab.weak_to_strong import ConfidenceLoss
 from tests.unit.planted import Bag, World, fit, logits_of
 
 RATE = 1e-2
@@ -121,6 +124,40 @@ def test_healthy_frozen_embedding(world, taught):
     diagnosis = diagnose(student, world.teacher, world.batches, training=RATE)
     assert diagnosis.faults == []
     assert diagnosis["frozen"].evidence["frozen_parameters"] == student.model.shared.weight.numel()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_healthy_weak_to_strong(world, taught, begun):
+    """A student that holds to its own opinion does not come to 0, and is not called high for that."""
+    loss = ConfidenceLoss(weight=0.6)
+    student = refined(world, taught, loss=loss) if begun else Bag(len(world.tokenizer))
+    diagnosis = diagnose(student, world.teacher, world.batches, loss=loss, training=RATE)
+    assert (diagnosis.faults, diagnosis.cause) == ([], None if begun else "undertrained")
+
+
+def test_where_a_confidence_loss_leads_is_where_its_gradient_is_0():
+    log_q, log_p = (
+        x.log_softmax(-1) for x in torch.randn(2, 1, 4, 9, generator=torch.Generator().manual_seed(0))
+    )
+    batch = {
+        "input_ids": torch.ones(1, 1),
+        "labels": torch.zeros(1, 4),
+        "decoder_input_ids": torch.ones(1, 4),
+    }
+    loss = ConfidenceLoss(weight=0.6)
+
+    class Fixed(nn.Module):
+        def forward(self, **inputs):
+            return SimpleNamespace(logits=log_q)
+
+    case = Case(Fixed(), lambda _: log_p, {name: value.long() for name, value in batch.items()}, loss=loss)
+    own = nn.functional.one_hot(log_q.argmax(-1), 9)
+    mixture = (0.4 * log_p.exp() + 0.6 * own).log().requires_grad_()
+    loss(mixture, log_p).backward()
+    assert mixture.grad.abs().max() < 1e-6
+    with torch.no_grad():
+        assert case.value_of_best == pytest.approx(loss(mixture, log_p).item(), rel=1e-5)
+    assert Case(Fixed(), lambda _: log_p, case.batches).value_of_best == pytest.approx(0, abs=1e-6)
 
 
 # Planted faults

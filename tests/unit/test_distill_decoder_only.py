@@ -120,11 +120,13 @@ def test_translate_says_what_was_measured(run, capsys):
         assert capsys.readouterr().out == "".join(f"{line}\n" for line in kept[name])
 
 
-def test_its_curve_is_diagnosed_and_the_rest_skipped(run):
+def test_it_is_diagnosed_from_its_models(run):
+    """A dozen updates are too few, and no fault; the distance is the one that its validation found."""
     found = diagnose(run)
-    (told,) = (finding for finding in found.findings if finding.verdict != "skipped")
-    assert told.cause in ("undertrained", "learning_rate")
-    assert "the run's models are decoder-only" in str(found)
+    assert (found.faults, found.cause) == ([], "undertrained")
+    training = read(run)["distilled"]["training"]
+    best = dict(training["validation_curve"])[training["best_update"]]
+    assert found["cross_entropy_floor"].evidence["kl_to_teacher"] == pytest.approx(best, rel=1e-4)
 
 
 # --- the figures on models whose logits are far from uniform ------------------------------------------------

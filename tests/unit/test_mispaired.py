@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from kdlab import DistillationLoss, diagnose
-from kdlab.diagnostic_case import SIGNIFICANT, Case, surely_more
+from kdlab.diagnostic_case import Case
 from kdlab.diagnostic_inputs import UNLIKELY, _elsewhere, check_mispaired
+from kdlab.significance import SIGNIFICANT, surely_more
 from tests.unit.planted import Bag, World, fit
 
 WEAK = [(20, 0), (60, 300), (150, 200), (400, 20), (250, 100), (600, 100)]  # updates, other sentences

@@ -11,8 +11,8 @@ from kdlab import diagnose
 from kdlab.diagnostics import CAUSES
 from kdlab.files import fingerprint, read_json, write_json
 from kdlab.generation import Search
-from kdlab.profiles import PhrasebookSizes, Recipe
-from kdlab.runs import check_curve, diagnose_run
+from kdlab.profiles import PhrasebookSizes, Profile, Recipe
+from kdlab.runs import _case, check_curve, diagnose_run
 from kdlab.task import phrasebook_task
 from tests.unit.planted import SMALL, World
 
@@ -36,15 +36,11 @@ def run(world, tmp_path, monkeypatch):
         world.model.save_pretrained(place)
         world.tokenizer.save_pretrained(place)
         write_json(place / "training.json", {"validation_curve": FALLEN})
-    profile = {
-        "vocabulary": 400,
-        "teacher": asdict(SMALL),
-        "teacher_recipe": asdict(RECIPE),
-        "student_recipe": asdict(RECIPE),
-        "pseudo_targets": asdict(Search(sample=True)),
-        "ce_weight": 0.0,
-        "phrasebook": asdict(SIZES),
-    }
+    sample = Search(sample=True)
+    profile = asdict(
+        Profile(400, SMALL, RECIPE, SMALL, RECIPE, sample, sample, level="sequence", phrasebook=SIZES)
+    )
+    del profile["temperature"], profile["keep_references"]  # which older records do not hold
     text = fingerprint([task.teacher_text.sources, task.teacher_text.targets])
     identity = {"text": text, "vocabulary": 400, "architecture": asdict(SMALL), "recipe": asdict(RECIPE)}
     write_json(teacher / "identity.json", identity)
@@ -86,6 +82,19 @@ def test_student_of_kept_references_is_judged_on_them(run):
         write_json(run / "report.json", report)
         entropy[level, keep] = diagnose_run(run)["cross_entropy_floor"].evidence["teacher_entropy"]
     assert entropy["both", True] == entropy["word", False] != entropy["both", False]
+
+
+def test_weak_to_strong_is_judged_by_its_own_loss(run):
+    """With the weight that its confidence grew to, whatever the count of a fresh loss."""
+    report = read_json(run / "report.json")
+    report["settings"] |= {"level": "word", "weak_to_strong": True, "confidence": 0.3, "beta": 0.2}
+    report["profile"] |= {"divergence": "generalized_jsd", "temperature": 2.0}
+    loss = _case(run / "distilled", report).loss
+    assert (loss.weight_now, loss.loss.options["divergence"]) == (0.3, "generalized_jsd")
+    assert (loss.loss.options["beta"], loss.loss.options["temperature"]) == (0.2, 2.0)
+    write_json(run / "report.json", report)
+    diagnosis = diagnose(run)
+    assert (diagnosis.faults, diagnosis["copy"].verdict) == ([], "clear")
 
 
 @pytest.mark.parametrize("lost", ["teacher", "data"])
