@@ -42,7 +42,7 @@ def mathml(formula: str, *, block: bool = False) -> str:
 
     What cannot be converted is shown as it is written.
 
-    >>> mathml("p_t")[-55:]
+    >>> mathml("p_t")[-53:]
     '<mrow><msub><mi>p</mi><mi>t</mi></msub></mrow></math>'
     """
     try:

@@ -85,6 +85,7 @@ def execute(notebook: NotebookNode, script: Path, folder: Path, kdlab_cache: Pat
         shutil.copy(script.with_name(name), folder)
     notebook.cells = [new_code_cell(_START), *notebook.cells, new_code_cell(_END)]
     environment = {**os.environ, "NBGRADER_EXECUTION": "autograde", "KDLAB_CACHE": str(kdlab_cache)}
+    environment["OMP_NUM_THREADS"] = "1"  # as nbgrader_config.py has it
     client = NotebookClient(notebook, allow_errors=True, resources={"metadata": {"path": str(folder)}})
     client.execute(env=environment)
     spent = json.loads(notebook.cells[-1].outputs[0].text)

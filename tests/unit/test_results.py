@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kdlab.classroom.notebooks import find_scripts, read_script
 from kdlab.report import gap_lines, plateau_line, text_table
-from tests.bench import readme
+from tests.bench import course, readme
 from tests.bench.collect import collect, spread
 from tests.unit.made_up_report import report
 
@@ -77,8 +78,33 @@ def test_spread_is_what_it_says() -> None:
 
 def test_the_readme_s_tables_are_those_of_the_results() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text.count("<!-- end -->") == 6
+    assert text.count("<!-- end -->") == 7
     assert readme.with_tables(text) == text
+
+
+def test_the_course_s_table_holds_every_notebook_as_it_is() -> None:
+    """What is counted, not what was timed."""
+    held = json.loads((ROOT / "results" / "course.json").read_text(encoding="utf-8"))["notebooks"]
+    scripts = find_scripts(ROOT)
+    again = "to measure again: python -m tests.bench course && python -m tests.bench.readme"
+    assert list(held) == [script.stem for script in scripts], again
+    for script in scripts:
+        counted = course.counts(read_script(ROOT, script))
+        assert {name: held[script.stem][name] for name in counted} == counted, again
+
+
+def test_the_course_s_table_adds_up() -> None:
+    notebook = {"title": "Small", "exercises": 2, "quizzes": 1, "essays": 0, "points": 9, "minutes": 30}
+    notebook |= {
+        "right_answers": 4,
+        "wrong_answers": 8,
+        "ci_seconds": 10.4,
+        "ci_peak_mb": 300,
+        "grade_seconds": 1.2,
+    }
+    *_, row, total = readme.course_table({"notebooks": {"01": notebook, "02": notebook}}).splitlines()
+    assert row == "| `02` | Small | 2 | 1 | 0 | 9 | 30 | 4 | 8 | 10 | 300 | 1.2 |"
+    assert total == "| all |  | 4 | 2 | 0 | 18 | 60 | 8 | 16 | 21 | 300 | 2.4 |"
 
 
 def test_the_report_says_whether_the_student_alone_was_done() -> None:
