@@ -70,5 +70,7 @@ def _together(name: str, seeds: Sequence[Curve]) -> tuple[list[int], list[list[f
     for curve in seeds:
         found = [update for update, _ in curve]
         if found != updates:
-            raise ValueError(f"curves: {name!r} has a seed at updates {found}, expected {updates} as the first")
+            raise ValueError(
+                f"curves: {name!r} has a seed at updates {found}, expected {updates} as the first"
+            )
     return updates, [[curve[i][1] for curve in seeds] for i in range(len(updates))]

@@ -60,9 +60,7 @@ def _wrong_number(batches: Sequence[Sequence[int]], examples: int, updates: int)
         return None
     seen = [index for batch in batches for index in batch]
     if sorted(seen) == list(range(examples)) and count < updates:
-        return (
-            f"this is one epoch, {count} batches: the other run makes {updates} updates, so go on with the next epoch"
-        )
+        return f"this is one epoch, {count} batches: the other run makes {updates} updates, so go on with the next epoch"
     if len(seen) == updates * examples:
         return f"this is {updates} epochs: {updates} is the number of updates, one for each batch"
     return f"there are {count} batches, expected {updates}: one for each update"

@@ -163,7 +163,9 @@ whole_epochs = done_as(
     _loop(count=lambda updates, size: -(-updates // size) * size),
 )
 updates_are_epochs = done_as(
-    "`updates` was taken for a number of epochs", watched_loop, _loop(count=lambda updates, size: updates * size)
+    "`updates` was taken for a number of epochs",
+    watched_loop,
+    _loop(count=lambda updates, size: updates * size),
 )
 off_by_one = done_as(
     "the number of steps is off by one",
@@ -255,9 +257,7 @@ only_the_last_token = done_as(
     watched_writer,
     _writer(seen=lambda target: target[-1:]),
 )
-does_not_stop = done_as(
-    "the target goes on after the end token", watched_writer, _writer(stops=False)
-)
+does_not_stop = done_as("the target goes on after the end token", watched_writer, _writer(stops=False))
 end_missing = done_as(
     "the end token is missing: it is the target's last, and the student must learn when to stop",
     watched_writer,
@@ -270,7 +270,10 @@ end_always_added = done_as(
     _writer(cut=lambda target, source, end: [*target, end]),
 )
 limit_off_by_one = done_as(
-    "the limit is off by one: `most` tokens are allowed", watched_writer, _writer(longer=1), _writer(longer=-1)
+    "the limit is off by one: `most` tokens are allowed",
+    watched_writer,
+    _writer(longer=1),
+    _writer(longer=-1),
 )
 source_in_target = done_as(
     "the target begins with the source: it holds what the teacher wrote, and nothing else",

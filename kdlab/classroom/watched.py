@@ -152,7 +152,9 @@ def watched_writer(write: Callable[..., Any]) -> Watched:
 
     `write(next_token, source, draw, end, most)`. Seen are the four targets.
 
-    >>> watched_writer(lambda next_token, source, draw, end, most: [draw(next_token(source, [])), end])(0)["limit 9"][1:]
+    >>> def one_token(next_token, source, draw, end, most):
+    ...     return [draw(next_token(source, [])), end]
+    >>> watched_writer(one_token)(0)["limit 9"][1:]
     [1]
     """
 
@@ -163,8 +165,8 @@ def watched_writer(write: Callable[..., Any]) -> Watched:
             own = 0
             for token in [*source, 17, *prefix]:  # another distribution after every prefix
                 own = (31 * own + int(token) + 1 + seed) % 1_000_003
-            logits = 2 * torch.randn(6, generator=torch.Generator().manual_seed(own))
-            logits[1] = 0.7  # an end now and then
+            logits = 1.2 * torch.randn(6, generator=torch.Generator().manual_seed(own))
+            logits[1] = 0.3  # an end now and then
             return logits.softmax(-1)
 
         def draw(p: Tensor) -> int:
@@ -178,6 +180,6 @@ def watched_writer(write: Callable[..., Any]) -> Watched:
         targets = {
             f"limit {most}": write(next_token, [4, 2 + seed % 3, 5], draw, 1, most) for most in (9, 8, 7)
         }
-        return {**targets, "no end": write(never_ends, [3, 4], draw, 1, 4)}
+        return {**targets, "no end": write(never_ends, [3, 4], draw, 1, 6)}
 
     return _of_seed(write, run)

@@ -101,9 +101,7 @@ class Trial:
         (self.batch,) = self.epochs(held_out, 100_000)(0)
 
     def epochs(self, examples, tokens):
-        return epochs_of(
-            examples, tokens_per_batch=tokens, seed=0, pad_token_id=self.tokenizer.pad_token_id
-        )
+        return epochs_of(examples, tokens_per_batch=tokens, seed=0, pad_token_id=self.tokenizer.pad_token_id)
 
     def student(self) -> nn.Module:
         size = Architecture(48, 1, 1, 192, dropout=0.0)
@@ -184,7 +182,9 @@ class Trial:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=list(RUNS), help="one of them, made anew")
     wanted = parser.parse_args()
     torch.set_num_threads(1)

@@ -4,8 +4,8 @@
     python solutions/05_training_objective/student_and_baseline.py --only NAME --seed SEED
 
 All have the same updates, tokens a batch, size and schedule. Each run takes one to two minutes on one CPU core. The
-baseline's dropout and rate were chosen by its own validation loss, with seed 0: `--tune`. The notebook trains two of them
-again, with fewer updates.
+baseline's dropout and rate were chosen by its own validation loss, with seed 0: `--tune`. The notebook trains two of
+them again, with fewer updates.
 """
 
 from __future__ import annotations
@@ -157,7 +157,9 @@ def measure_teacher(data: Data) -> dict[str, float]:
     total = tokens = 0.0
     for batch in held_out:
         counted = int((batch["labels"] != -100).sum())
-        total -= float(truth(batch).gather(-1, batch["labels"].clamp(min=0)[..., None])[batch["labels"] != -100].sum())
+        total -= float(
+            truth(batch).gather(-1, batch["labels"].clamp(min=0)[..., None])[batch["labels"] != -100].sum()
+        )
         tokens += counted
     lines = translate(data.teacher.model, data.tokenizer, data.test.sources, Search())
     return {
@@ -169,7 +171,9 @@ def measure_teacher(data: Data) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=list(SETTINGS), help="one of the three")
     parser.add_argument("--seed", type=int, choices=SEEDS, help="one of the seeds")
     parser.add_argument("--tune", action="store_true", help="the baseline's dropout and rate, with seed 0")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Iterator
+from contextlib import chdir
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def namespaces(notebook: str) -> dict[str, dict[str, Any]]:
         if name in answered:
             before[name] = dict(namespace)
         if not name.startswith("test_"):
-            run(code, name, namespace)
+            with chdir(ROOT / "solutions" / notebook):  # a notebook reads the files that are released with it
+                run(code, name, namespace)
         if name == "parameters" or code.strip() == 'profile = "auto"':
             namespace["profile"] = "grade"
     return before
