@@ -19,7 +19,7 @@ def broken_rule(value: Any, lengths: Sequence[int], tokens_per_batch: int, updat
 
     >>> broken_rule([[0, 1], [2], [2, 1], [0]], lengths=[3, 2, 2], tokens_per_batch=6, updates=4)
     >>> broken_rule([[0, 1], [2]], lengths=[3, 2, 2], tokens_per_batch=6, updates=4)
-    'this is one epoch, 2 batches: the other run makes 4 updates, so go on with the next epoch'
+    'this is one epoch, 2 batches: the other run makes 4 updates, so begin again'
     """
     if value is None:
         return "the answer is None: is there a `return`?"
@@ -60,7 +60,7 @@ def _wrong_number(batches: Sequence[Sequence[int]], examples: int, updates: int)
         return None
     seen = [index for batch in batches for index in batch]
     if sorted(seen) == list(range(examples)) and count < updates:
-        return f"this is one epoch, {count} batches: the other run makes {updates} updates, so go on with the next epoch"
+        return f"this is one epoch, {count} batches: the other run makes {updates} updates, so begin again"
     if len(seen) == updates * examples:
         return f"this is {updates} epochs: {updates} is the number of updates, one for each batch"
     return f"there are {count} batches, expected {updates}: one for each update"

@@ -625,8 +625,11 @@ for name, seeds in compared.items():
     print(f"{name}: seeds {len(seeds)}, updates {seeds[0]['updates']}, tokens {seeds[0]['target_tokens']:,}")
 
 # %% [markdown]
-# The one in the middle splits the question. It learns from the teacher, on the same 300 inputs. So we see apart what the
-# *teacher* brings and what *more inputs* bring.
+# The one in the middle splits the question. It learns from the teacher, on the same 300 inputs. So we see apart what
+# the *teacher* brings and what *more inputs* bring.
+#
+# Batches are equally large, padding included. Without padding the last run has a tenth more tokens: the small last
+# batch of an epoch comes less often.
 
 # %%
 plot_seeds.curves_over_seeds(
@@ -683,8 +686,8 @@ for setting, value in record["tried"].items():
 # them at all, since its loss needs references. That is the point of the objective, and not a trick.
 #
 # The run in the middle has the baseline's 300 inputs and the teacher's distribution. The difference between it and
-# the baseline is what the teacher brings on the same inputs. The difference between it and the student of D' is what more
-# inputs bring. Without it the two are mixed up, and the listener would be right.
+# the baseline is what the teacher brings on the same inputs. The difference between it and the student of D' is what
+# more inputs bring. Without it the two are mixed up, and the listener would be right.
 #
 # What could change my mind: a baseline with a larger budget, such as more updates or stronger regularisation, or
 # translated pairs bought for what the teacher costs. If the gap closed then, the advice to the app team would be to buy

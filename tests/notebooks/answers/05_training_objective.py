@@ -422,7 +422,9 @@ ANSWERS = {
             + "        left = random.sample(range(len(lengths)), len(lengths))\n"
             + "        while left:\n"
             + "            batch = [left.pop(0)]\n"
-            + "            while left and (len(batch) + 1) * max(lengths[i] for i in batch + left[:1]) <= tokens_per_batch:\n"
+            + "            def padded(rows):\n"
+            + "                return len(rows) * max(lengths[i] for i in rows)\n"
+            + "            while left and padded(batch + left[:1]) <= tokens_per_batch:\n"
             + "                batch.append(left.pop(0))\n"
             + "            batches.append(batch)\n"
             + "    return batches[:updates]\n",
@@ -483,7 +485,8 @@ ANSWERS = {
     "above_floor": {
         "right": {
             "one line": FLOOR
-            + "    return loss(student_logits, teacher_logits, labels) - loss(teacher_logits, teacher_logits, labels)\n",
+            + "    z_s, z_t = student_logits, teacher_logits\n"
+            + "    return loss(z_s, z_t, labels) - loss(z_t, z_t, labels)\n",
             "stacked": FLOOR
             + "    both = [loss(z, teacher_logits, labels) for z in (student_logits, teacher_logits)]\n"
             + "    return torch.stack(both).flip(0).diff()[0]\n",
