@@ -150,7 +150,8 @@ def watched_loop(loop: Callable[..., Any]) -> Watched:
 def watched_writer(write: Callable[..., Any]) -> Watched:
     """Four targets of a made-up teacher over six tokens, of which 1 ends a target; one runs into the limit.
 
-    `write(next_token, source, draw, end, most)`. Seen are the four targets.
+    `write(next_token, source, draw, end, most)`. Seen are the four targets, and how
+    often `draw` was called.
 
     >>> def one_token(next_token, source, draw, end, most):
     ...     return [draw(next_token(source, [])), end]
@@ -169,7 +170,11 @@ def watched_writer(write: Callable[..., Any]) -> Watched:
             logits[1] = 0.3  # an end now and then
             return logits.softmax(-1)
 
+        calls = 0
+
         def draw(p: Tensor) -> int:
+            nonlocal calls
+            calls += 1
             return int(torch.multinomial(p, 1, generator=generator))
 
         def never_ends(source: list[int], prefix: list[int]) -> Tensor:
@@ -177,9 +182,9 @@ def watched_writer(write: Callable[..., Any]) -> Watched:
             p[1] = 0.0
             return p / p.sum()
 
-        targets = {
-            f"limit {most}": write(next_token, [4, 2 + seed % 3, 5], draw, 1, most) for most in (9, 8, 7)
-        }
-        return {**targets, "no end": write(never_ends, [3, 4], draw, 1, 6)}
+        source = [4, 2 + seed % 3, 5]
+        targets = {f"limit {most}": write(next_token, source, draw, 1, most) for most in (9, 8, 7)}
+        targets["no end"] = write(never_ends, [3, 4], draw, 1, 6)
+        return {"calls of draw": calls, **targets}
 
     return _of_seed(write, run)

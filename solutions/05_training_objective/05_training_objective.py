@@ -508,7 +508,6 @@ checks.rule(
     equal_batches,
     equal_compute.broken_rule,
     {"lengths": [3, 2, 2], "tokens_per_batch": 6, "updates": 4},
-    {"lengths": [4, 6, 5, 2, 3, 3, 7, 2], "tokens_per_batch": 14, "updates": 11},
     draw_lengths,
 )
 

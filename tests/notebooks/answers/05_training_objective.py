@@ -393,7 +393,7 @@ ANSWERS = {
                     "draw(next_token(source, target))",
                     "int(torch.multinomial(next_token(source, target), 1))",
                 ),
-                "got",
+                "'calls of draw': got 0",
             ),
             "kdlab's own": (
                 WRITE
