@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from kdlab.plot_style import STYLES, WIDTH, Plot, capital, check_names, legend, line_across, new_plot
+from kdlab.plot_style import STYLES, WIDTH, Plot, capital, check_names, legend, new_plot
 
 Curve = Sequence[tuple[int, float]]
 
@@ -21,7 +21,7 @@ def curves_over_seeds(
 
     Args:
         curves: for each name, the curves of its seeds, (update, value), all at the same updates.
-        floors: for each name, a value that is shown as a line right across.
+        floors: for each name, a value that no curve is expected below: a line right across.
         measure: name and unit of the values.
         width: of the figure, in inches.
 
@@ -56,10 +56,11 @@ def curves_over_seeds(
                 f"{max(values[-1]):.3f}), lowest mean {means[best]:.3f} at {updates[best]}"
             )
         for name, floor in (floors or {}).items():
-            line_across(axes, floor, f"{name} {floor:.3g}")
+            # Named in the legend: a floor may be near 0, where words under it would stand on the axis.
+            axes.axhline(floor, color="#666666", linewidth=1.2, linestyle=(0, (2, 2)), label=name)
             words.append(f"{name}: {floor:.3f}")
         axes.set_ylim(bottom=0)
-        legend(plot, list(curves))
+        legend(plot, [*curves, *(floors or {})])
         plot.alt_text = f"{capital(measure)}, against updates. {'; '.join(words)}."
     return plot
 

@@ -48,7 +48,7 @@ TRIED = {
     BASELINE: ((0.0, 5e-3), (0.1, 5e-3), (0.3, 5e-3), (0.1, 1e-2)),
     MORE_INPUTS: ((0.0, 5e-3), (0.0, 1e-2)),
 }
-SETTINGS = {BASELINE: (0.1, 5e-3), SAME_INPUTS: (0.1, 5e-3), MORE_INPUTS: (0.0, 1e-2)}
+SETTINGS = {BASELINE: (0.1, 5e-3), SAME_INPUTS: (0.1, 5e-3), MORE_INPUTS: (0.0, 5e-3)}
 
 
 def cross_entropy(student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> Tensor:
