@@ -659,8 +659,8 @@ print(f"{'teacher':24} BLEU {record['teacher']['bleu']:.1f}")
 #
 # ## What one seed would have hidden
 #
-# Dropout and learning rate of both sides were chosen by the lowest validation loss, the mean of three seeds. Here are the
-# losses of each seed, and in brackets BLEU:
+# Dropout and learning rate of both sides were chosen by the lowest validation loss, the mean of three seeds. Here are
+# the losses of each seed, and in brackets BLEU:
 
 # %%
 for name, settings in record["tried"].items():
@@ -670,8 +670,8 @@ for name, settings in record["tried"].items():
         print(f"  {setting:24} {told}")
 
 # %% [markdown]
-# Look at $D'$ with the rate of 0.01. Two of its seeds are the best of all. The third wrote German that has nothing to
-# do with the English: BLEU 2.5. Who had run one seed would have seen either a triumph or a failure.
+# Look at $D'$ with the rate of 0.01. Two of its seeds have the lowest losses of all. The third hardly translates: BLEU
+# 2.5. Who had run one seed would have seen either a triumph or a failure.
 #
 # By the mean the lower rate wins, and that is what the figure shows.
 
