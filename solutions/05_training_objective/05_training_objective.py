@@ -991,7 +991,7 @@ causes = {
 
 # %% check="causes"
 SIGNS = {  # cause -> the question that would show it, and how
-    "floor": ("itself", lambda v, loss: v[0] > loss / 2),
+    "floor": ("itself", lambda v, loss: v[0] > 0.75 * loss),
     "dropout": ("twice", lambda v, loss: v[0] > 0.001),
     "shift": ("rows", lambda v, loss: min(v) != v[1]),
     "mask": ("padding", lambda v, loss: v[0] > 0.001),
