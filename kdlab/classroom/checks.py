@@ -26,11 +26,7 @@ from kdlab.classroom.forbidden import forbidden, full_name
 from kdlab.classroom.inputs import Inputs, Maker, fresh
 from kdlab.classroom.recognition import Call, Mistake, recognise
 
-<<<<<<< HEAD
-__all__ = ["Tolerance", "changes", "equal", "forbidden", "fresh", "function", "gradient"]
-=======
-__all__ = ["Tolerance", "equal", "forbidden", "fresh", "function", "gradient", "rule"]
->>>>>>> b6d2573fb501c4669966710ff665a5815750fc26
+__all__ = ["Tolerance", "changes", "equal", "forbidden", "fresh", "function", "gradient", "rule"]
 
 GRADIENT_TOLERANCE = Tolerance(1e-4, 1e-6)
 SMALL = 24  # entries of a tensor that can still be read

@@ -327,12 +327,17 @@ assert list(lr) == [1.0, 2.0, 3.0], "each update has its own learning rate"
 # It does not always write its best one. It *draws* each token from $p_t$. So every prefix comes as often as the
 # teacher would write it, and the rare right translations come too.
 
-# %% quiz="d_prime" points=1
+# %% [markdown]
+# ### Quiz
+#
 # The lab may get one more thing for its D'. Which helps the student most?
-#   A  10,000 English sentences that users have typed
-#   B  reference translations of the inputs that are in D' already
-#   C  10,000 German sentences
-#   D  the gradients of the teacher
+#
+# - **A** 10,000 English sentences that users have typed
+# - **B** reference translations of the inputs that are in D' already
+# - **C** 10,000 German sentences
+# - **D** the gradients of the teacher
+
+# %% quiz="d_prime" points=1
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "A"
@@ -538,13 +543,19 @@ three = equal_batches([2, 2], 4, 3)
 assert [sorted(batch) for batch in three] == [[0, 1]] * 3, "both fit into one batch: three epochs"
 ### END HIDDEN TESTS
 
-# %% quiz="fair" points=1
+# %% [markdown]
+# ### Quiz
+#
 # "Our student was distilled for 500 updates. The baseline stopped after 100, when its training loss was near 0.
 # Ours is better by 9 BLEU." What would make the claim sound?
-#   A  a larger teacher
-#   B  the same 500 updates for the baseline, its best moment chosen on validation data, and several seeds for both
-#   C  a test set of 10,000 sentences in place of 150
-#   D  nothing: the baseline had learnt all it could
+#
+# - **A** a larger teacher
+# - **B** the same 500 updates for the baseline, its best moment chosen on validation data, and several seeds for
+#   both
+# - **C** a test set of 10,000 sentences in place of 150
+# - **D** nothing: the baseline had learnt all it could
+
+# %% quiz="fair" points=1
 answer = None  # "A", "B", "C" or "D"
 ### BEGIN SOLUTION
 answer = "B"
