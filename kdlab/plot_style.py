@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import math
@@ -42,7 +43,8 @@ class Plot(Figure):
     Attributes:
         alt_text: what the figure shows, for who cannot see it.
 
-    `to_html` gives both as a piece of a page, and a notebook shows that.
+    `to_html` gives both as a piece of a page; a notebook shows both as one image, since JupyterLab takes drawings out
+    of notebooks that it does not trust, which is every one that somebody else has run.
 
     >>> with new_plot("update", "loss", width=2.0) as (plot, axes):
     ...     _ = axes.plot([1, 2], [3.0, 1.5])
@@ -55,14 +57,18 @@ class Plot(Figure):
 
     def to_html(self) -> str:
         """The figure as SVG, named by its text alternative; the same figure gives the same bytes."""
+        return f'<div role="img" aria-label="{html.escape(self.alt_text)}">{self._drawing()}</div>'
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self._drawing().encode()).decode()
+        return f'<img alt="{html.escape(self.alt_text)}" src="data:image/svg+xml;base64,{data}">'
+
+    def _drawing(self) -> str:
         buffer = io.StringIO()
         with matplotlib.rc_context({"svg.hashsalt": "kdlab"}):
             self.savefig(buffer, format="svg", metadata={"Date": None})
         picture = buffer.getvalue()
-        name = html.escape(self.alt_text)
-        return f'<div role="img" aria-label="{name}">{picture[picture.index("<svg") :]}</div>'
-
-    _repr_html_ = to_html
+        return picture[picture.index("<svg") :]
 
 
 @contextmanager

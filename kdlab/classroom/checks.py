@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlab.classroom.attempt import NOT_WRITTEN, Answer, attempt
+from kdlab.classroom.attempt import IN_PLACE, NOT_WRITTEN, Answer, attempt
 from kdlab.classroom.comparison import Tolerance, difference
-from kdlab.classroom.explanation import HARD_CODED, Trial, explain, try_out
+from kdlab.classroom.explanation import ELSEWHERE, HARD_CODED, Trial, explain, try_out
 from kdlab.classroom.forbidden import forbidden, full_name
 from kdlab.classroom.inputs import Inputs, Maker, fresh
 from kdlab.classroom.recognition import Call, Mistake, recognise
 
-__all__ = ["Tolerance", "changes", "equal", "forbidden", "fresh", "function", "gradient"]
+__all__ = ["Tolerance", "changes", "equal", "forbidden", "fresh", "function", "gradient", "rule"]
 
 GRADIENT_TOLERANCE = Tolerance(1e-4, 1e-6)
 SMALL = 24  # entries of a tensor that can still be read
@@ -92,6 +92,45 @@ def function(
     sentence = explain(trials, list(mistakes))
     unnamed = sentence in (failed.problem, HARD_CODED)
     _tell(name, sentence, graded, details=_show(failed) if unnamed else "")
+
+
+def rule(
+    name: str,
+    answer: Callable[..., Any],
+    broken: Callable[..., str | None],
+    *inputs: Inputs | Maker,
+    seeds: Sequence[int] = (1, 2, 3),
+    forbid: Iterable[str] = (),
+    graded: bool = False,
+) -> None:
+    """Judge a student's function where there is more than one right answer, and print one sentence.
+
+    Args:
+        answer: the student's function, see `function`.
+        broken: (what it returned, the inputs by name) -> one sentence on the rule that is broken, None if none is.
+        inputs, seeds, forbid, graded: see `function`.
+
+    Raises:
+        AssertionError, NotImplementedError: as `function`.
+
+    >>> def broken(value, n):
+    ...     return None if value % n == 0 else f"{value} is no multiple of {n}"
+    >>> rule("multiple", lambda n: 3 * n, broken, {"n": 2}), rule("multiple", lambda n: 8, broken, {"n": 2}, {"n": 3})
+    multiple: right
+    multiple: not right yet: 8 is no multiple of 3
+    (None, None)
+    """
+    passed_example = False
+    sentence: str | None = None
+    for is_example, one in _all_inputs(inputs, seeds):
+        got = attempt(answer, one, forbid=forbid)
+        sentence = got.failure or broken(got.value, **one)
+        if sentence:
+            if passed_example and not is_example and sentence not in (NOT_WRITTEN, IN_PLACE):
+                sentence = f"{ELSEWHERE}{sentence}"
+            break
+        passed_example = passed_example or is_example
+    _tell(name, sentence, graded, praise="right")
 
 
 def gradient(

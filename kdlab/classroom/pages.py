@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import nbformat
 from kdlab.classroom.rendering import code_style, render
 from kdlab.classroom.run import Run, read_run
 
-_FIGURE = re.compile(r'<div role="img" aria-label="([^"]*)">(<svg.*?</svg>)\s*</div>', re.DOTALL)
+_FIGURE = re.compile(r'<img alt="([^"]*)" src="data:image/svg\+xml;base64,([^"]*)">')
 _TITLE = re.compile(r"^# +(.+)$", re.MULTILINE)
 # Nothing is told by colour alone, nothing is wider than a phone, and what has the focus is seen.
 _STYLE = """\
@@ -153,10 +154,10 @@ def _take_figures(folder: Path, notebook: nbformat.NotebookNode) -> str:
 
     def placed(found: re.Match[str]) -> str:
         name = f"figure_{len(shown) + 1}"
-        (folder / f"{name}.svg").write_text(found[2], encoding="utf-8")
+        (folder / f"{name}.svg").write_bytes(base64.b64decode(found[2]))
         picture = f'<img loading="lazy" src="{folder.name}/{name}.svg" alt="{found[1]}">'
         shown.append(f'<a href="{folder.name}/{folder.name}.html#{name}">{picture}</a>')
-        return found[0].replace("<div", f'<div id="{name}"', 1)
+        return f'<img id="{name}" src="{name}.svg" alt="{found[1]}">'
 
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
