@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import base64
 import html
 import re
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ import nbformat
 from kdlab.classroom.rendering import code_style, render
 from kdlab.classroom.run import Run, read_run
 
-# As a `kdlab.plot_style.Plot` shows itself.
 _FIGURE = re.compile(r'<img alt="([^"]*)" src="data:image/svg\+xml;base64,([^"]*)">')
 _TITLE = re.compile(r"^# +(.+)$", re.MULTILINE)
 # Nothing is told by colour alone, nothing is wider than a phone, and what has the focus is seen.
@@ -151,15 +149,15 @@ def _figures(values: dict[str, str]) -> str:
 
 
 def _take_figures(folder: Path, notebook: nbformat.NotebookNode) -> str:
-    """Figures become files beside the page; returned are small pictures of them that lead to their place on it."""
+    """Small pictures, of files beside the page, that lead to the figures on it; each figure gets a place for that."""
     shown: list[str] = []
 
     def placed(found: re.Match[str]) -> str:
-        name, alt = f"figure_{len(shown) + 1}", found[1]
+        name = f"figure_{len(shown) + 1}"
         (folder / f"{name}.svg").write_bytes(base64.b64decode(found[2]))
-        picture = f'<img loading="lazy" src="{folder.name}/{name}.svg" alt="{alt}">'
+        picture = f'<img loading="lazy" src="{folder.name}/{name}.svg" alt="{found[1]}">'
         shown.append(f'<a href="{folder.name}/{folder.name}.html#{name}">{picture}</a>')
-        return f'<img id="{name}" alt="{alt}" src="{name}.svg">'
+        return f'<img id="{name}" src="{name}.svg" alt="{found[1]}">'
 
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
