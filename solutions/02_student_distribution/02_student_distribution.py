@@ -932,8 +932,8 @@ quiz.show(
 # %% [markdown]
 # ## Summary
 #
-# - $P_\theta^s = \mathrm{Pr}_\theta^s(\cdot | c', z)$: one number for each output, from a model whose parameters $\theta$ are
-#   still to be found. It needs the teacher's vocabulary, nothing else.
+# - $P_\theta^s = \mathrm{Pr}_\theta^s(\cdot | c', z)$: one number for each output, from a model whose parameters
+#   $\theta$ are still to be found. It needs the teacher's vocabulary, nothing else.
 # - Parameters follow from the configuration. The layers grow with the square of the width, the embedding with
 #   the width.
 # - All parameters must fit. Those in the layers do the work. Decoder layers cost the time.

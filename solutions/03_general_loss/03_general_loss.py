@@ -1149,8 +1149,8 @@ quiz.show(
 # %% [markdown]
 # ## Summary
 #
-# - $\mathrm{Pr}^t(\cdot|\cdot)$ is fixed, $\mathrm{Pr}_\theta^s(\cdot|\cdot)$ is trained, $x$ says where they are compared. No
-#   reference is needed.
+# - $\mathrm{Pr}^t(\cdot|\cdot)$ is fixed, $\mathrm{Pr}_\theta^s(\cdot|\cdot)$ is trained, $x$ says where they are
+#   compared. No reference is needed.
 # - Forward KL: the teacher's mean. It covers the modes. Its gradient is $p_s - p_t$.
 # - Reverse KL: the student's mean. It seeks a mode. Its gradient carries the factor $p_s$.
 # - The generalised JSD lies between them and is bounded. Total variation is bounded and a distance.

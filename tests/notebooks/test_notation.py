@@ -11,7 +11,7 @@ SYLLABUS = [
     r"P_t = \mathrm{Pr}^t(\cdot \mid c, z)",
     r"P_\theta^s = \mathrm{Pr}_\theta^s(\cdot \mid c', z')",
     r"\mathrm{Loss}(\mathrm{Pr}^t(\cdot \mid \cdot), \mathrm{Pr}_\theta^s(\cdot \mid \cdot), x)",
-    r"\hat{\theta} = \arg\min_\theta \sum_{x' \in D'} \mathrm{Loss}(\mathrm{Pr}^t(\cdot), \mathrm{Pr}_\theta^s(\cdot), x')",
+    r"\hat{\theta} = \arg\min_\theta \sum_{x' \in D'} \mathrm{Loss}(\mathrm{Pr}^t, \mathrm{Pr}_\theta^s, x')",
     r"L_{\mathrm{ResD}}(z_t, z_s) = L_R(z_t, z_s)",
     r"\mathrm{Loss} = \mathrm{KL}(P_t \| P_\theta^s)",
     r"\mathrm{Loss} = - \sum_y \mathrm{Pr}^t(y \mid c, z) \log \mathrm{Pr}_\theta^s(y \mid c', z')",
