@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from kdlab.classroom.attempt import IN_PLACE, NOT_WRITTEN, Answer, attempt
-from kdlab.classroom.comparison import Tolerance, difference
+from kdlab.classroom.comparison import Tolerance, difference, is_right
 from kdlab.classroom.explanation import ELSEWHERE, HARD_CODED, Trial, explain, try_out
 from kdlab.classroom.forbidden import forbidden, full_name
 from kdlab.classroom.inputs import Inputs, Maker, fresh
@@ -281,8 +281,8 @@ def _praise(expected: Any, unit: str) -> str:
 
 def _show(trial: Trial) -> str:
     """The answer and what was expected, and the input if it was drawn: nobody has seen that."""
-    if trial.answer.failure:
-        return ""
+    if trial.answer.failure or is_right(trial.answer.value, trial.expected):
+        return ""  # where a gradient alone is wrong there are no two values to compare
     pair = _pair(trial.answer.value, trial.expected)
     if not pair or trial.is_example or not all(_is_small(value) for value in trial.call.inputs.values()):
         return pair

@@ -13,7 +13,7 @@ from kdlab.classroom.attempt import IN_PLACE, NOT_WRITTEN, Answer, attempt, grad
 from kdlab.classroom.comparison import HALF, Tolerance, difference, is_right
 from kdlab.classroom.recognition import Call, Mistake, explains, recognise
 
-HARD_CODED = "written for the visible example: on another input it differs"
+HARD_CODED = "right on the visible example, and not on another input: does it use all that it is given?"
 ELSEWHERE = "right on the visible example; on another, "
 HALF_PRECISION = "float16 arithmetic: compute in float32"
 NOT_DETACHED = "the teacher is not detached: the loss has a gradient with respect to its logits"
@@ -21,7 +21,10 @@ CUT_OFF = (
     "the value is right, but no gradient arrives at {name}: .detach(), .item() or no_grad() has cut it off"
 )
 ZERO_TIMES_INFINITY = "NaN where a logit is -inf: 0 times -inf is NaN, and an entry of probability 0 adds 0"
-OVERFLOW = "inf or NaN for large logits: exp() has left the range of float32"
+OVERFLOW = (
+    "inf or NaN for large logits: exp() has left the range of float32, or a probability became 0 and its "
+    "logarithm -inf"
+)
 
 
 @dataclass(frozen=True)

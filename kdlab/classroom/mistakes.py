@@ -157,6 +157,24 @@ def equal_shares(call: Call) -> Iterator[Any]:
     yield dict.fromkeys(words, 1 / len(words))
 
 
+@mistake("the last translation overwrites the others that go on with the same word: add them up")
+def last_one_alone(call: Call) -> Iterator[Any]:
+    """Of each next word the share of the last translation that has it, and the same divided by their sum."""
+    prefix, right = call["prefix_words"], call.right()
+    last = {word: p * _share_of_the_last(call, [*prefix, word]) for word, p in right.items()}
+    yield {word: share / sum(last.values()) for word, share in last.items()}
+    yield last
+
+
+def _share_of_the_last(call: Call, prefix: list[str]) -> float:
+    """Of the translations that begin with the prefix; a last word "" ends them."""
+    if prefix[-1] == "":
+        return 1.0
+    following = call.right(prefix_words=prefix)
+    word = list(following)[-1]
+    return float(following[word]) * _share_of_the_last(call, [*prefix, word])
+
+
 def _how_many(call: Call, prefix: list[str]) -> int:
     """Translations that begin with the prefix; a last word "" ends it."""
     if prefix[-1] == "":

@@ -5,6 +5,7 @@ As in `mistakes.py`: each yields what it gives on the input of a check.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -72,6 +73,13 @@ def decoder_like_encoder(call: Call) -> Iterator[Any]:
     yield call.right() - config.decoder_layers * (_attention(config) + 2 * config.d_model)
 
 
+@mistake("the encoder's number of layers was taken for the decoder too")
+def one_depth(call: Call) -> Iterator[Any]:
+    config = copy.copy(call["config"])
+    config.decoder_layers = config.encoder_layers
+    yield call.right(config=config)
+
+
 @mistake("an attention has four linear layers: the one of its output is missing")
 def output_projection_missing(call: Call) -> Iterator[Any]:
     config = call["config"]
@@ -110,9 +118,11 @@ def _layer(config: Any, ffn: int, attentions: int) -> int:
 # --- a student within a budget: the exercise takes `sizes`, `megabytes` and `bits`
 
 
-@mistake("the budget is in bytes, and a byte has 8 bits")
+@mistake("the units do not match: a byte has 8 bits, a megabyte 10^6 bytes")
 def bits_taken_for_bytes(call: Call) -> Iterator[Any]:
     yield call.right(bits=8 * call["bits"])
+    yield call.right(megabytes=call["megabytes"] / 10**6)
+    yield call.right(megabytes=call["megabytes"] / 10**3)
 
 
 @mistake("every parameter was taken to need one byte, whatever `bits` says")

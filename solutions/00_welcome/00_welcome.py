@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Welcome
 #
-# A lab has a translation model that is excellent, large, slow and dear. It wants one that translates on a phone.
+# A lab has a translation model that is excellent, large, slow and expensive. It wants one that translates on a phone.
 # This course gets it there: the large model becomes the teacher of a small one.
 #
 # This first notebook shows how to work with notebooks. Nothing in it earns points.
@@ -19,9 +19,10 @@
 # %% [markdown]
 # ## Run
 #
-# Click into the next cell and press Shift+Enter. It runs, and the one after it is chosen.
+# Click into the next cell and press Shift+Enter. It runs, and the one after it is selected.
 #
-# `profile` says how much this notebook does. `auto` fits your machine.
+# `profile` says how much this notebook does. `cpu` and `gpu` are full runs, `ci` is a short one, `grade` the shortest,
+# for graders. `auto` fits your machine.
 
 # %% parameters
 profile = "auto"
@@ -40,7 +41,7 @@ print("This notebook runs with the profile", profile)
 # ## Your machine
 #
 # How fast does this machine calculate? Training a model is mostly the multiplication of matrices. The next cell times
-# one.
+# one, and tells how many billions of operations a second that makes.
 
 # %%
 import time
@@ -80,7 +81,8 @@ plot.alt_text = f"Billion operations a second of your machine: {said}."
 plot
 
 # %% [markdown]
-# The course needs no GPU. Where it trains a model on a CPU, it takes a small one.
+# More threads may even be slower, if other programs need the same cores. The course needs no GPU. Where it trains a
+# model on a CPU, it takes a small one.
 
 # %% [markdown]
 # ## An exercise
@@ -110,18 +112,23 @@ def count_words(sentence):
 # After an exercise comes a check. It tells whether you are right, as often as you like. It costs nothing.
 
 # %% check="count_words"
-sentence = "Where is the station?"
-found = count_words(sentence)
-if found == 4:
-    print("Right: four words.")
-elif found == len(sentence):
-    print(f"Not yet: {found} are the characters. Count the words.")
+expected = {"Where is the station?": 4, "": 0, "Yes,  thank you.": 3}  # with two spaces
+try:
+    wrong = {sentence: count_words(sentence) for sentence in expected}
+except NotImplementedError:
+    print("count_words: not written yet")
 else:
-    print(f"Not yet: the sentence has 4 words, and your function returns {found!r}.")
+    wrong = {sentence: found for sentence, found in wrong.items() if found != expected[sentence]}
+    for sentence, found in wrong.items():
+        print(f"Not yet: {sentence!r} has {expected[sentence]} words, and your function returns {found!r}.")
+        if found == len(sentence) > 0:
+            print(f"{found} are the characters. Count the words.")
+    if not wrong:
+        print("count_words: right")
 
 # %% [markdown]
-# The test comes last. It gives the points, here none. Graders run it with more sentences than you see; you cannot
-# change it.
+# The test comes last. It gives the points, here none. A test that passes prints nothing. This one sees few cases: trust
+# the check above it. Graders run it with more sentences than you see, and you cannot change it.
 
 # %% test="count_words" points=0
 assert count_words("Where is the station?") == 4, "'Where is the station?' has 4 words"
@@ -136,6 +143,9 @@ for number in range(1, 20):
 #
 # The button *Validate* at the top runs the whole notebook in a fresh kernel, as graders do, and lists the tests that
 # fail. Use it before you hand in. No such button? Restart the kernel and run all cells.
+#
+# An exercise that is not answered stops *Run All Cells* there. Click into the cell after it, and choose *Run > Run
+# Selected Cell and All Below*.
 
 # %% [markdown]
 # ## Save your work
@@ -150,6 +160,41 @@ for number in range(1, 20):
 #
 # Save, then give the file `00_welcome.ipynb` to your instructor, in the way that your course uses. Keep its name, and
 # keep all its cells: the graders look for them.
+
+# %% [markdown]
+# ## Glossary
+#
+# The words of the course, each with the notebook that explains it. The notebooks link to this table.
+#
+# | word | what it is | notebook |
+# | --- | --- | --- |
+# | teacher | the large model, which is there and does not change | 01 |
+# | student | the small model, which learns from the teacher | 02 |
+# | distillation | training a student on what its teacher says | 03 |
+# | token | a frequent word or a piece of a rare one: what models read and write | 01 |
+# | prefix | the words or tokens before the next one | 01 |
+# | logits | the numbers that a model gives to all tokens; softmax makes probabilities of them | 01 |
+# | temperature | what logits are divided by before softmax; above 1 the distribution is flatter | 01 |
+# | nat | the unit of natural logarithms of probabilities | 01 |
+# | entropy | how undecided a distribution is, in nats | 01 |
+# | mass | probability, added up over some tokens | 01 |
+# | padding | places that fill a batch up to one length; their labels are `-100`, and they must not count | 01 |
+# | parameters | the numbers in a model that training changes | 02 |
+# | dropout | in train mode, some of a model's numbers are set to 0 at random; in eval mode none | 02 |
+# | freeze | take a model's parameters out of training | 02 |
+# | agreement | the share of places where student and teacher have the same first choice | 02 |
+# | divergence | a number for two distributions: 0 where they are equal, more where they differ | 03 |
+# | forward KL | KL(teacher, student): the mean is the teacher's; the student must cover what the teacher says | 03 |
+# | reverse KL | KL(student, teacher): the mean is the student's; the student may keep to a part | 03 |
+# | reference | a translation by a person, or by the grammar in their place | 04 |
+# | label | the token that a place is to give | 04 |
+# | cross-entropy | minus the mean log-probability that a student gives to labels, or to a teacher's distribution | 04 |
+# | D' | the inputs of the training; they need no references | 05 |
+# | update | one step of the optimizer, after one batch | 05 |
+# | epoch | one pass over all training sentences | 05 |
+# | baseline | the same student without a teacher, with the same compute | 05 |
+# | gap closed | how far distillation brings the student from the baseline to the teacher, as a share | 05 |
+# | floor | the lowest value that a loss can reach; cross-entropy's is the teacher's entropy | 05 |
 
 # %% [markdown]
 # ## Summary

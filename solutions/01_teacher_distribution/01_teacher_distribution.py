@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · The teacher's distribution
 #
-# The lab's translation model is excellent, large, slow and dear. It will be the *teacher* of a small model
+# The lab's translation model is excellent, large, slow and expensive. It will be the *teacher* of a small model
 # for the app. What can it teach? More than its translations: how probable it finds each of them.
 #
 # That is the teacher's distribution,
@@ -19,7 +19,8 @@
 # - add up the log-probability of a sentence in a padded batch,
 # - say how much of $P_t$ must be kept.
 #
-# **Time:** 70 minutes. **You need:** Python, and PyTorch as far as `x.sum(-1)`.
+# **Time:** 80 minutes, without the first training of the teacher. **You need:** Python, and PyTorch as far as
+# `x.sum(-1)`.
 
 # %% parameters
 profile = "auto"
@@ -99,8 +100,9 @@ quiz.show(
 # %% [markdown]
 # ## Word by word
 #
-# No model lists all sentences. It writes one word after the other, and before each it has a distribution over
-# the *next word*. Multiplied, they give the sentence $y$ of the words $y_1, \ldots, y_n$:
+# A model does not list all sentences. It writes one word after the other, and before each it has a distribution
+# over the *next word*. Multiplied, they give the sentence $y$ of the words $y_1, \ldots, y_n$. The end of the
+# sentence counts as its last word:
 #
 # $$\mathrm{Pr}^t(y | c, z) = \prod_{i=1}^{n} \mathrm{Pr}^t(y_i | c, z, y_{<i})$$
 #
@@ -117,7 +119,7 @@ quiz.show(
 # >
 # > - Words are what is between single spaces: `"Wo ist das Ufer?".split(" ")`.
 # > - Where a translation ends after the prefix, the next word is `""`.
-# > - The prefix may be empty, `[]`.
+# > - The prefix may be empty, `[]`. Every prefix tested begins some translation.
 # > - Words that cannot follow are not in the dict. The values add up to 1.
 #
 # `phrasebook.translations(source)` is yours to use.
@@ -166,9 +168,15 @@ checks.function(
     {"source": source, "prefix_words": ["Wo"]},
     {"source": source, "prefix_words": ["Wo", "ist", "die", "Bank?"]},
     {"source": "I brought the suitcase yesterday.", "prefix_words": ["Ich", "habe"]},
+    {"source": "I like this castle very much.", "prefix_words": []},
     draw_prefix,
     seeds=[1, 2, 3, 21],
-    mistakes=[mistakes.not_conditioned, mistakes.equal_shares, mistakes.only_the_best],
+    mistakes=[
+        mistakes.not_conditioned,
+        mistakes.equal_shares,
+        mistakes.only_the_best,
+        mistakes.last_one_alone,
+    ],
 )
 
 # %% test="next_word" points=2
@@ -185,7 +193,8 @@ def any_sentence(seed):
 
 endings = [{"source": bank, "prefix_words": words.split(" ")} for words in book.translations(bank)]
 juice = {"source": "I ordered an orange juice yesterday.", "prefix_words": ["Ich", "habe"]}
-for inputs in [any_sentence, juice, *endings, {"source": bank, "prefix_words": []}]:
+castle = {"source": "I like this castle very much.", "prefix_words": []}
+for inputs in [any_sentence, juice, castle, *endings, {"source": bank, "prefix_words": []}]:
     checks.function(
         "next_word", next_word, book.next_word_distribution, inputs, seeds=range(100, 140), graded=True
     )
@@ -207,7 +216,7 @@ for prefix in (["Wo"], ["Wo", "ist"], ["Wo", "ist", "die"]):
 # The grammar is exact. Real languages have no such table, only models. So here is a small one, a transformer
 # trained on 40,000 sentence pairs of the phrasebook. It is our teacher.
 #
-# The first time, it is trained: some minutes. Then it lies in your cache.
+# The first time, it is trained: one to two minutes on two cores. Then it lies in your cache.
 
 # %%
 from kdlab.phrasebook_teacher import phrasebook_teacher
@@ -222,7 +231,7 @@ print(type(teacher).__name__)
 # ### Tokens
 #
 # Models do not read words but *tokens*: frequent words, and pieces of rare ones. All tokens together are the
-# vocabulary $V$. The token `</s>` ends a sentence.
+# vocabulary $V$. In shapes and in $\log V$, $V$ stands for how many there are. The token `</s>` ends a sentence.
 
 # %%
 target = "Wo ist die Bank?"
@@ -234,7 +243,8 @@ print(list(zip(ids, [tokenizer.decode([i]) for i in ids], strict=True)))
 # ### Logits
 #
 # The teacher gets the source and the target. It returns one row of numbers for each place of the target: how
-# well each token of $V$ would fit there. These are the *logits* $z_t$, `[batch, length, V]`.
+# well each token of $V$ would fit there. These are the *logits* $z_t$, `[batch, length, V]`. With an index, $z_t$
+# is logits; without one, $z$ is the input.
 
 # %%
 from kdlab.experiment import encode_pairs
@@ -245,9 +255,8 @@ from kdlab.text.parallel import ParallelText
 def ask(source, targets):
     """The teacher's logits [batch, length, V] and the labels [batch, length] of translations of one source."""
     examples = encode_pairs(tokenizer, ParallelText([source] * len(targets), list(targets)))
-    batch = collate(
-        examples, pad_token_id=tokenizer.pad_token_id, decoder_start_token_id=tokenizer.pad_token_id
-    )
+    pad = tokenizer.pad_token_id
+    batch = collate(examples, pad_token_id=pad, decoder_start_token_id=pad)  # it starts a sentence, too
     return teacher(batch), batch["labels"]
 
 
@@ -257,15 +266,16 @@ print(list(logits.shape))
 print("from", logits.min().item(), "to", logits.max().item())
 
 # %% [markdown]
-# Row $i$ is computed from the source and the tokens *before* place $i$. So it is the logits for token $i$,
-# and nothing has to be shifted here.
+# Places count from 0. Row $i$ is computed from the source and the target's tokens *before* place $i$: it holds the
+# logits for token $i$. (Other models need a shift: notebook 04.)
 
 # %% [markdown]
 # ## From logits to $P_t$
 #
-# Logits are no probabilities yet. Softmax makes them so:
+# Logits are no probabilities yet. Softmax makes them so. $p_t$, in small, is the distribution of the next token at one
+# place, and $v$ a token; $P_t$ is that of whole outputs. $j$ runs through all tokens.
 #
-# $$p_t(i) = \frac{\exp(z_t(i) / T)}{\sum_j \exp(z_t(j) / T)}$$
+# $$p_t(v) = \frac{\exp(z_t(v) / T)}{\sum_j \exp(z_t(j) / T)}$$
 #
 # | formula | code | shape |
 # | --- | --- | --- |
@@ -305,10 +315,12 @@ torch.tensor([10.0, 100.0, 1000.0]).exp()
 # > - float16 logits are turned into float32 before anything else: `logits.float()`.
 # > - The input stays as it is.
 #
+# Write it with `exp`, `sum` and `log`. `torch.log_softmax` would give the same numbers and teach you nothing.
+#
 # <details><summary>A hint: the formula</summary>
 #
 # Take the logarithm of the softmax by hand: the fraction becomes a difference,
-# $\log p_t(i) = z_t(i)/T - \log \sum_j \exp(z_t(j)/T)$.
+# $\log p_t(v) = z_t(v)/T - \log \sum_j \exp(z_t(j)/T)$.
 #
 # </details>
 #
@@ -399,7 +411,7 @@ for probability, i in zip(best.values.tolist(), best.indices.tolist(), strict=Tr
 # ## Temperature, seen
 #
 # Place 1, after *Wo*, at three temperatures. `l` is how *liegt* begins, `be` how *befindet* does: rare words
-# come in pieces.
+# come in pieces. `ie` is a piece that hardly anybody wants here.
 
 # %%
 place = 1  # after "Wo"
@@ -451,7 +463,7 @@ quiz.show(
         "A": "It falls, unless all tokens are equal: the distribution gets flatter.",
         "B": "All logits are divided by the same positive number. The larger one stays the larger one.",
         "C": "The ratio is exp of the difference of the logits, and that difference is divided by 4.",
-        "D": "Something does: compare the longest bars of the three temperatures.",
+        "D": "Something does: read the order of the tokens from top to bottom at each temperature.",
     },
 )
 
@@ -493,7 +505,7 @@ zero * zero.log()
 #
 # <details><summary>A hint: 0 times -inf</summary>
 #
-# Where `p == 0`, replace the logarithm by 0 before you multiply: `log_p.masked_fill(p == 0, 0.0)`.
+# Where `p == 0`, the product must be 0: `masked_fill` puts a number where a condition holds.
 #
 # </details>
 
@@ -652,8 +664,7 @@ print(labels_of_six[:3])
 #
 # <details><summary>A hint: the padding</summary>
 #
-# `-100` cannot be an index. Put a 0 in its place, gather, and set those entries to 0 afterwards:
-# `chosen.masked_fill(labels == -100, 0.0)`.
+# `-100` cannot be an index. Put a valid one in its place, and make those entries 0 after gathering.
 #
 # </details>
 
@@ -745,9 +756,11 @@ print(f"{'all six':27} teacher {found.sum():.3f}   truth 1.000")
 # %% [markdown]
 # ### Exercise: tokens for a mass
 #
-# > `tokens_for_mass(logits, mass)` takes `[..., V]` and a number between 0 and 1. It returns the smallest $n$
+# > `tokens_for_mass(logits, mass)` takes `[..., V]` and a number above 0 and below 1. It returns the smallest $n$
 # > such that the $n$ most probable tokens have *at least* this probability together: `[...]`, integers.
 # > The probabilities are `logits.softmax(-1)`.
+#
+# Sums that differ from the mass by rounding alone are not tested.
 #
 # By hand: probabilities 0.5, 0.3, 0.15, 0.05. Added up from the largest: 0.5, 0.8, 0.95, 1. A mass of 0.9
 # takes 3 tokens, a mass of 0.4 takes 1.

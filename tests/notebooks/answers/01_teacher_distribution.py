@@ -51,6 +51,12 @@ ANSWERS = {
                 + "    return {word: count / sum(found.values()) for word, count in found.items()}\n",
                 "every translation counts the same",
             ),
+            "overwritten": (
+                NEXT
+                + COLLECT.replace("found.get(words[n], 0) + probability", "probability")
+                + "    return {word: p / sum(found.values()) for word, p in found.items()}\n",
+                "overwrites the others",
+            ),
             "the best word alone": (
                 NEXT + COLLECT + "    return {max(found, key=found.get): 1.0}\n",
                 "the most probable word alone",
@@ -84,7 +90,7 @@ ANSWERS = {
                 + "    if prefix_words == ['Wo']:\n"
                 + "        return {'ist': 4 / 7, 'liegt': 2 / 7, 'befindet': 1 / 7}\n"
                 + "    return {'': 1.0} if prefix_words[-1] == 'Bank?' else {'gestern': 1.0}\n",
-                "written for the visible example",
+                "right on the visible example",
             ),
             "kdlab's own": (
                 NEXT + "    return phrasebook.next_word_distribution(source, prefix_words)\n",
@@ -161,7 +167,7 @@ ANSWERS = {
             ),
             "hard-coded": (
                 LOG_SOFTMAX + "    return torch.tensor([[2.0, 1, -1], [0, 3, 1]]).div(2).log_softmax(-1)\n",
-                "written for the visible example",
+                "right on the visible example",
             ),
             "kdlab's own": (
                 LOG_SOFTMAX + "    return distributions.log_probabilities(logits, temperature)\n",

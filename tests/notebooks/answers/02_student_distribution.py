@@ -52,11 +52,6 @@ ANSWERS = {
             + "        shapes = [(d, d)] * 4 * attentions + [(d, ffn), (ffn, d)]\n"
             + "        total += sum(a * b + b for a, b in shapes) + 2 * d * (attentions + 1)\n"
             + "    return total\n",
-            "a model on no device, without its fixed positions": COUNT
-            + "    from transformers import MarianMTModel\n"
-            + "    with torch.device('meta'):\n"
-            + "        model = MarianMTModel(config)\n"
-            + "    return sum(p.numel() for p in model.parameters() if p.requires_grad)\n",
         },
         "wrong": {
             "biases forgotten": (
@@ -106,7 +101,7 @@ ANSWERS = {
                 COUNT
                 + "    from transformers import MarianMTModel\n"
                 + "    return sum(p.numel() for p in MarianMTModel(config).parameters())\n",
-                "the positions are counted",
+                "write this one yourself",
             ),
             "one layer on each side": (
                 COUNT
@@ -119,7 +114,7 @@ ANSWERS = {
                 COUNT + changed(PARTS, "config.decoder_ffn_dim", "config.encoder_ffn_dim"),
                 "encoder and decoder have their own width",
             ),
-            "hard-coded": (COUNT + "    return 136\n", "written for the visible example"),
+            "hard-coded": (COUNT + "    return 136\n", "right on the visible example"),
             "kdlab's own": (COUNT + "    return right_count(config)\n", OWN),
         },
     },
@@ -141,7 +136,7 @@ ANSWERS = {
         "wrong": {
             "bits for bytes": (
                 CHOOSE + changed(FITTING, "bits / 8", "bits") + BEST,
-                "the budget is in bytes, and a byte has 8 bits",
+                "a byte has 8 bits, a megabyte 10^6 bytes",
             ),
             "one byte each": (
                 CHOOSE + changed(FITTING, "p * bits / 8", "p") + BEST,
