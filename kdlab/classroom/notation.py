@@ -11,8 +11,8 @@ from functools import cache
 
 # The syllabus's table of formulas, and what its exercises name beside it.
 SYMBOLS = {
-    r"\Pr^t": "the teacher's distribution",
-    r"\Pr_\theta^s": "the student's distribution",
+    r"\mathrm{Pr}^t": "the teacher's distribution",
+    r"\mathrm{Pr}_\theta^s": "the student's distribution",
     r"P_t": "the teacher's distribution, short",
     r"P_\theta^s": "the student's distribution, short",
     r"p_t": "the teacher's probabilities for one token",
@@ -57,7 +57,8 @@ SYMBOLS = {
 }
 
 # What every textbook has. An operator takes its range below it: `\sum_{x' \in D'}`.
-OPERATORS = {r"\arg", r"\argmax", r"\argmin", r"\exp", r"\lim", r"\log", r"\max", r"\min", r"\prod", r"\sum"}
+# Spelt for MathJax 3, JupyterLab's: it has no \argmin, and sets the t of a displayed \Pr^t above the Pr.
+OPERATORS = {r"\arg", r"\exp", r"\lim", r"\log", r"\max", r"\min", r"\prod", r"\sum"}
 MACROS = {
     r"\,", r"\;", r"\!", r"\:", r"\{", r"\}", r"\|", r"\\", r"\approx", r"\cdot", r"\dots", r"\frac", r"\ge", r"\in",
     r"\infty", r"\ldots", r"\le", r"\left", r"\mid", r"\ne", r"\operatorname{softmax}", r"\partial", r"\qquad",

@@ -6,7 +6,7 @@
 #
 # That is the teacher's distribution,
 #
-# $$P_t = \Pr^t(\cdot | c, z)$$
+# $$P_t = \mathrm{Pr}^t(\cdot | c, z)$$
 #
 # This notebook reads it off a real teacher.
 
@@ -55,7 +55,7 @@ phrasebook.translations(source)
 # A good teacher knows all of that. One translation alone would hide it.
 
 # %% [markdown]
-# Read $\Pr^t(\cdot|c,z)$ from the right:
+# Read $\mathrm{Pr}^t(\cdot|c,z)$ from the right:
 #
 # | | is | here |
 # | --- | --- | --- |
@@ -71,7 +71,7 @@ sum(phrasebook.translations(source).values())
 # %% [markdown]
 # ### Quiz
 #
-# In many books $z$ also stands for logits. What is the $z$ in $\Pr^t(\cdot | c, z)$?
+# In many books $z$ also stands for logits. What is the $z$ in $\mathrm{Pr}^t(\cdot | c, z)$?
 #
 # - **A** the teacher's logits
 # - **B** the German translation
@@ -102,7 +102,7 @@ quiz.show(
 # No model lists all sentences. It writes one word after the other, and before each it has a distribution over
 # the *next word*. Multiplied, they give the sentence $y$ of the words $y_1, \ldots, y_n$:
 #
-# $$\Pr^t(y | c, z) = \prod_{i=1}^{n} \Pr^t(y_i | c, z, y_{<i})$$
+# $$\mathrm{Pr}^t(y | c, z) = \prod_{i=1}^{n} \mathrm{Pr}^t(y_i | c, z, y_{<i})$$
 #
 # $y_{<i}$ is the *prefix*: the words before word $i$.
 
@@ -613,7 +613,7 @@ quiz.show(
 #
 # Back to whole sentences. The logarithm turns the product over the words into a sum:
 #
-# $$\log \Pr^t(y | c, z) = \sum_{i=1}^{n} \log \Pr^t(y_i | c, z, y_{<i})$$
+# $$\log \mathrm{Pr}^t(y | c, z) = \sum_{i=1}^{n} \log \mathrm{Pr}^t(y_i | c, z, y_{<i})$$
 #
 # Each term is one entry of a row of $\log p_t$: that of the token which really stands there.
 
@@ -631,7 +631,7 @@ print(labels_of_six[:3])
 # ### Exercise: the log-probability of a padded sequence
 #
 # > `sequence_log_probability(logits, labels)` takes `[batch, length, V]` and integers `[batch, length]`. Row
-# > $i$ of the logits belongs to label $i$: nothing is shifted. It returns $\log \Pr^t(y|c,z)$ of each
+# > $i$ of the logits belongs to label $i$: nothing is shifted. It returns $\log \mathrm{Pr}^t(y|c,z)$ of each
 # > sequence: `[batch]`, in nats.
 # >
 # > A label of `-100` adds 0.
@@ -821,7 +821,7 @@ for temperature in (1.0, 4.0):
 # %% [markdown]
 # ## Summary
 #
-# - $P_t = \Pr^t(\cdot|c,z)$ is one number for each output, not one output.
+# - $P_t = \mathrm{Pr}^t(\cdot|c,z)$ is one number for each output, not one output.
 # - A model gives it token by token: softmax of logits, kept as logarithms, the largest logit subtracted
 #   first.
 # - Temperature changes how flat it is, never the order.

@@ -6,7 +6,7 @@ release_files = ["runs.json"]
 # The teacher of notebook 01 answers well. It is too large for a phone. The app gets a smaller model, the
 # *student*, and that has a distribution as well:
 #
-# $$P_\theta^s = \Pr_\theta^s(\cdot | c', z)$$
+# $$P_\theta^s = \mathrm{Pr}_\theta^s(\cdot | c', z)$$
 #
 # This notebook builds the student: how large it is, which weights it begins with, and how the teacher is kept
 # still while it learns.
@@ -46,7 +46,7 @@ profile = choose_profile(profile)
 # %% [markdown]
 # ## Four letters
 #
-# The teacher was $\Pr^t(\cdot | c, z)$. Both are one number for each possible output. What differs:
+# The teacher was $\mathrm{Pr}^t(\cdot | c, z)$. Both are one number for each possible output. What differs:
 #
 # | | is | in this notebook |
 # | --- | --- | --- |
@@ -932,8 +932,8 @@ quiz.show(
 # %% [markdown]
 # ## Summary
 #
-# - $P_\theta^s = \Pr_\theta^s(\cdot | c', z)$: one number for each output, from a model whose parameters $\theta$ are
-#   still to be found. It needs the teacher's vocabulary, nothing else.
+# - $P_\theta^s = \mathrm{Pr}_\theta^s(\cdot | c', z)$: one number for each output, from a model whose parameters
+#   $\theta$ are still to be found. It needs the teacher's vocabulary, nothing else.
 # - Parameters follow from the configuration. The layers grow with the square of the width, the embedding with
 #   the width.
 # - All parameters must fit. Those in the layers do the work. Decoder layers cost the time.

@@ -6,7 +6,7 @@
 #
 # The course writes it
 #
-# $$\mathrm{Loss}(\Pr^t(\cdot|\cdot), \Pr_\theta^s(\cdot|\cdot), x)$$
+# $$\mathrm{Loss}(\mathrm{Pr}^t(\cdot|\cdot), \mathrm{Pr}_\theta^s(\cdot|\cdot), x)$$
 #
 # It is called a *model-mimicry loss*: it makes one model imitate another. This notebook takes it apart, argument by
 # argument, and puts it together again.
@@ -53,7 +53,7 @@ translations
 # each, so it is our teacher here, one that makes no error. In kdlab it is called `PhrasebookTeacher`.
 
 # %% [markdown]
-# ## First argument: $\Pr^t(\cdot|\cdot)$
+# ## First argument: $\mathrm{Pr}^t(\cdot|\cdot)$
 #
 # The first dot stands for every possible output, the second for the input. Nothing is chosen yet: the loss gets the
 # whole distribution, not the best word.
@@ -83,7 +83,7 @@ teacher_logits = p_t.log()
 print(teacher_logits[1])
 
 # %% [markdown]
-# ## Second argument: $\Pr_\theta^s(\cdot|\cdot)$
+# ## Second argument: $\mathrm{Pr}_\theta^s(\cdot|\cdot)$
 #
 # The same kind of thing, from the student, with one letter more: $\theta$, its parameters. They are what training
 # changes.
@@ -114,7 +114,7 @@ plots.distributions(words, shown, at_most=2)
 #
 # Training makes the loss small. Which part of the loss may it change?
 #
-# - **A** $\Pr^t$, until both agree
+# - **A** $\mathrm{Pr}^t$, until both agree
 # - **B** $x$, by leaving difficult inputs out
 # - **C** $\theta$, the student's parameters
 # - **D** both distributions, each half of the way
@@ -1018,8 +1018,12 @@ for z in (source, "Where is the hotel?", "Have you seen my passport?"):
 # $D'$ is the set of training inputs, $x'$ one of them. What the training finds is $\hat{\theta}$, the $\theta$ with the
 # smallest sum. A *reference* is a translation by a person.
 #
-# Training sums over many inputs: $\hat{\theta} = \argmin_\theta \sum_{x' \in D'} \mathrm{Loss}(\Pr^t(\cdot|\cdot),
-# \Pr_\theta^s(\cdot|\cdot), x')$. What is in $D'$ decides what counts. It needs no references.
+# Training sums over many inputs:
+#
+# $$\hat{\theta} = \arg\min_\theta \sum_{x' \in D'}
+# \mathrm{Loss}(\mathrm{Pr}^t(\cdot|\cdot), \mathrm{Pr}_\theta^s(\cdot|\cdot), x')$$
+#
+# What is in $D'$ decides what counts. It needs no references.
 
 # %% [markdown]
 # ## Exercise: put it together again
@@ -1213,8 +1217,8 @@ quiz.show(
 # %% [markdown]
 # ## Summary
 #
-# - $\Pr^t(\cdot|\cdot)$ is fixed, $\Pr_\theta^s(\cdot|\cdot)$ is trained, $x$ says where they are compared. No
-#   reference is needed.
+# - $\mathrm{Pr}^t(\cdot|\cdot)$ is fixed, $\mathrm{Pr}_\theta^s(\cdot|\cdot)$ is trained, $x$ says where they are
+#   compared. No reference is needed.
 # - Forward KL: the teacher's mean. It covers the modes. Its gradient is $p_s - p_t$.
 # - Reverse KL: the student's mean. It seeks a mode. Its gradient carries the factor $p_s$.
 # - The generalised JSD lies between them and is bounded. Total variation is bounded and a distance.

@@ -18,7 +18,7 @@ release_files = ["runs.json"]
 # program. The loss falls, and the student is worse than it could be.
 #
 # **The letter $z$.** With an index it stands for logits: $z_t$, $z_s$. Without one it is the user's input, as in
-# $\Pr^t(\cdot|c,z)$. Both are common in books.
+# $\mathrm{Pr}^t(\cdot|c,z)$. Both are common in books.
 
 # %% [markdown]
 # ## You will be able to

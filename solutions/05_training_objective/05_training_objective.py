@@ -6,7 +6,8 @@ release_files = ["runs.json"]
 # The teacher is frozen, the student is built, the loss is chosen. Now the student has to learn. The lab has very
 # few translated sentences, and any number of English ones.
 #
-# $$\hat{\theta} = \argmin_\theta \sum_{x' \in D'} \mathrm{Loss}(\Pr^t(\cdot|\cdot), \Pr_\theta^s(\cdot|\cdot), x')$$
+# $$\hat{\theta} = \arg\min_\theta \sum_{x' \in D'}
+# \mathrm{Loss}(\mathrm{Pr}^t(\cdot|\cdot), \mathrm{Pr}_\theta^s(\cdot|\cdot), x')$$
 #
 # This notebook makes a program of this line, compares its student fairly, and looks at runs that go wrong.
 
@@ -48,11 +49,11 @@ profile = choose_profile(profile)
 # | formula | program | shape |
 # | --- | --- | --- |
 # | $x'$ | one row of a `batch` | |
-# | $\Pr^t(\cdot \mid \cdot)$ | `teacher(batch)` | `[batch, length, V]` |
-# | $\Pr_\theta^s(\cdot \mid \cdot)$ | `student(batch)` | `[batch, length, V]` |
+# | $\mathrm{Pr}^t(\cdot \mid \cdot)$ | `teacher(batch)` | `[batch, length, V]` |
+# | $\mathrm{Pr}_\theta^s(\cdot \mid \cdot)$ | `student(batch)` | `[batch, length, V]` |
 # | $\mathrm{Loss}$ | `loss(student_logits, teacher_logits, labels)` | one number |
 # | $\sum_{x' \in D'}$ | batch after batch, until $D'$ is used up; then again | |
-# | $\argmin_\theta$ | after each batch a small step of $\theta$ downhill | |
+# | $\arg\min_\theta$ | after each batch a small step of $\theta$ downhill | |
 
 # %% [markdown]
 # Nobody can compute the minimum in one go. Each step uses the gradient of *one batch*: a cheap estimate of the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,11 @@ def with_tables(readme: str) -> str:
     def block(found: re.Match[str]) -> str:
         results = read_json(ROOT / "results" / f"{found[1]}.json")
         assert results is not None, f"README.md: results/{found[1]}.json is not there"
-        kinds = {"settings": levels_table, "notebooks": course_table}
+        mutants = read_json(ROOT / "results" / "mutants.json") or {"notebooks": {}}
+        kinds = {
+            "settings": levels_table,
+            "notebooks": lambda course: course_table(course, mutants["notebooks"]),
+        }
         made = next((make for key, make in kinds.items() if key in results), table)(results)
         return f"<!-- {found[1]} -->\n{made}\n<!-- end -->"
 
@@ -72,8 +76,8 @@ def levels_table(results: Mapping[str, Any]) -> str:
     return _markdown(rows)
 
 
-def course_table(results: Mapping[str, Any]) -> str:
-    """A row a notebook, and one for all of them."""
+def course_table(results: Mapping[str, Any], mutants: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row a notebook, and one for all of them. `mutants`: of each, as in results/mutants.json."""
     columns = ("exercises", "quizzes", "essays", "points", "minutes", "right_answers", "wrong_answers")
     header = [
         "notebook",
@@ -86,11 +90,12 @@ def course_table(results: Mapping[str, Any]) -> str:
         "right answers",
         "wrong answers",
     ]
-    header += ["seconds", "peak MB", "seconds to grade"]
+    header += ["mutants caught", "seconds", "peak MB", "seconds to grade"]
     rows, notebooks = [header], results["notebooks"]
     for name, notebook in notebooks.items():
         row = [f"`{name}`", notebook["title"], *(str(notebook[column]) for column in columns)]
         row += [
+            _caught([mutants[name]]),
             f"{notebook['ci_seconds']:.0f}",
             str(notebook["ci_peak_mb"]),
             f"{notebook['grade_seconds']:.1f}",
@@ -100,8 +105,15 @@ def course_table(results: Mapping[str, Any]) -> str:
     seconds = sum(notebook["ci_seconds"] for notebook in notebooks.values())
     most = max(notebook["ci_peak_mb"] for notebook in notebooks.values())
     grade = sum(notebook["grade_seconds"] for notebook in notebooks.values())
-    rows.append(["all", "", *sums, f"{seconds:.0f}", str(most), f"{grade:.1f}"])
+    caught = _caught([mutants[name] for name in notebooks])
+    rows.append(["all", "", *sums, caught, f"{seconds:.0f}", str(most), f"{grade:.1f}"])
     return _markdown(rows, names=2)
+
+
+def _caught(of_notebooks: Sequence[Mapping[str, Any]]) -> str:
+    """Of the mutants that give another answer; those that give none are caught by any test."""
+    caught = sum(of["caught"] for of in of_notebooks)
+    return f"{caught} of {caught + sum(len(of['survivors']) for of in of_notebooks)}"
 
 
 def _markdown(rows: list[list[str]], names: int = 1) -> str:

@@ -8,19 +8,19 @@ from kdlab.classroom.notation import formulas, undefined
 
 # The table of the syllabus, in LaTeX.
 SYLLABUS = [
-    r"P_t = \Pr^t(\cdot \mid c, z)",
-    r"P_\theta^s = \Pr_\theta^s(\cdot \mid c', z')",
-    r"\mathrm{Loss}(\Pr^t(\cdot \mid \cdot), \Pr_\theta^s(\cdot \mid \cdot), x)",
-    r"\hat{\theta} = \arg\min_\theta \sum_{x' \in D'} \mathrm{Loss}(\Pr^t(\cdot), \Pr_\theta^s(\cdot), x')",
+    r"P_t = \mathrm{Pr}^t(\cdot \mid c, z)",
+    r"P_\theta^s = \mathrm{Pr}_\theta^s(\cdot \mid c', z')",
+    r"\mathrm{Loss}(\mathrm{Pr}^t(\cdot \mid \cdot), \mathrm{Pr}_\theta^s(\cdot \mid \cdot), x)",
+    r"\hat{\theta} = \arg\min_\theta \sum_{x' \in D'} \mathrm{Loss}(\mathrm{Pr}^t, \mathrm{Pr}_\theta^s, x')",
     r"L_{\mathrm{ResD}}(z_t, z_s) = L_R(z_t, z_s)",
     r"\mathrm{Loss} = \mathrm{KL}(P_t \| P_\theta^s)",
-    r"\mathrm{Loss} = - \sum_y \Pr^t(y \mid c, z) \log \Pr_\theta^s(y \mid c', z')",
-    r"\hat y = \arg\max_{y} \Pr^t(y \mid c, z)",
+    r"\mathrm{Loss} = - \sum_y \mathrm{Pr}^t(y \mid c, z) \log \mathrm{Pr}_\theta^s(y \mid c', z')",
+    r"\hat y = \arg\max_{y} \mathrm{Pr}^t(y \mid c, z)",
     r"\mathrm{CE}(P_t, P_\theta^s) = H(P_t) + \mathrm{KL}(P_t \| P_\theta^s)",
-    r"\max_\theta \sum \log \Pr_\theta^s(y \mid x) - \lambda\, \mathrm{Loss}_{\mathrm{kd}}",
+    r"\max_\theta \sum \log \mathrm{Pr}_\theta^s(y \mid x) - \lambda\, \mathrm{Loss}_{\mathrm{kd}}",
     r"\frac{\partial}{\partial z_s} \mathrm{KL} = p_s - p_t",
     r"I(C; Y \mid C', z')",
-    r"\sum_{i=1}^{n} \log \Pr^t(y_i \mid c, z, y_{<i})",
+    r"\sum_{i=1}^{n} \log \mathrm{Pr}^t(y_i \mid c, z, y_{<i})",
     r"T^2",
 ]
 

@@ -102,9 +102,15 @@ def test_the_course_s_table_adds_up() -> None:
         "ci_peak_mb": 300,
         "grade_seconds": 1.2,
     }
-    *_, row, total = readme.course_table({"notebooks": {"01": notebook, "02": notebook}}).splitlines()
-    assert row == "| `02` | Small | 2 | 1 | 0 | 9 | 30 | 4 | 8 | 10 | 300 | 1.2 |"
-    assert total == "| all |  | 4 | 2 | 0 | 18 | 60 | 8 | 16 | 21 | 300 | 2.4 |"
+    mutants = {
+        "01": {"caught": 5, "survivors": {}},
+        "02": {"caught": 6, "survivors": {"one": "a reason"}},
+    }
+    *_, row, total = readme.course_table(
+        {"notebooks": {"01": notebook, "02": notebook}}, mutants
+    ).splitlines()
+    assert row == "| `02` | Small | 2 | 1 | 0 | 9 | 30 | 4 | 8 | 6 of 7 | 10 | 300 | 1.2 |"
+    assert total == "| all |  | 4 | 2 | 0 | 18 | 60 | 8 | 16 | 11 of 12 | 21 | 300 | 2.4 |"
 
 
 def test_the_report_says_whether_the_student_alone_was_done() -> None:
