@@ -1198,7 +1198,8 @@ quiz.show(
 #
 # Loss is a slot for a divergence: a number that is 0 if both say the same. Forward KL punishes the student for what
 # the teacher says and it does not. A student that cannot become the teacher then covers everything and
-# mixes sentences. Reverse KL punishes it for what the teacher would not say. It settles on one good sentence and loses the others.
+# mixes sentences. Reverse KL punishes it for what the teacher would not say. It settles on one good sentence and loses
+# the others.
 #
 # There is no reference translation in it, so these are no training *pairs*. We can distil on every English
 # sentence that we can find, also on the ones our users type. Nor is there anything of how the models are built:
