@@ -134,7 +134,7 @@ def forward_kl(
 ) -> Tensor:
     """KL(p || q) = SUM p log(p / q): the student must cover whatever the teacher finds probable.
 
-    Infinite where q = 0 and p > 0. Gradient with respect to the student's logits: (q - p) / T.
+    Infinite where q = 0 and p > 0. Gradient with respect to the student's logits: T (q - p), T^2 included.
     Arguments: see `distillation_loss` and `LossOptions`.
 
     >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
@@ -153,7 +153,7 @@ def reverse_kl(
     """KL(q || p) = SUM q log(q / p): the student must keep to what the teacher finds probable.
 
     Infinite where p = 0 and q > 0, so wherever a teacher's logit is -inf.
-    Gradient with respect to the student's logits: q (log(q / p) - KL(q || p)) / T.
+    Gradient with respect to the student's logits: T q (log(q / p) - KL(q || p)), T^2 included.
     Arguments: see `distillation_loss` and `LossOptions`.
 
     >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])

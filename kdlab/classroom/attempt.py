@@ -136,6 +136,11 @@ def _told(error: BaseException, function: Callable[..., Any]) -> str:
         return IN_PLACE
     if re.search(r"index -100 is out of bounds|index out of range|index -100", message) and "-100" in message:
         message = "-100 was used as an index: it marks padding and is no token"
+    if "does not require grad" in message:
+        message = (
+            "autograd is switched off here, or was cut off before this line: the value does not require grad"
+        )
+        return f"{_where(error, function)} stopped: {message}"
     kind = "" if message.startswith("-100 was") else f"{type(error).__name__}: "
     short = message if len(message) <= 160 else message[:157] + "..."
     return f"{_where(error, function)} stopped: {kind}{short}".rstrip(": ")

@@ -348,6 +348,25 @@ def beta_only_in_mixture(call: Call) -> Iterator[Any]:
     yield from (2 * answer for answer in _jsd(p, q, m, 0.5))
 
 
+@mistake("the formula is divided by beta (1 - beta): between the ends it stands as it is")
+def jsd_divided(call: Call) -> Iterator[Any]:
+    beta, right = call["beta"], call.right()
+    yield right if beta in (0, 1) else right / beta / (1 - beta)
+
+
+@mistake("probabilities were handed over as logits: their logarithms are logits")
+def probabilities_for_logits(call: Call) -> Iterator[Any]:
+    """To a KL of logits, as both of its arguments, or as the mixture alone. At the ends no mixture is needed."""
+    beta, (p, q) = call["beta"], _p_and_q(call)
+    if beta in (0, 1):
+        yield call.right()
+        return
+    log_m = (beta * p + (1 - beta) * q).log_softmax(-1)
+    for one, other in ((p.softmax(-1), q.softmax(-1)), (p, q)):
+        terms = beta * one * (one.log() - log_m) + (1 - beta) * other * (other.log() - log_m)
+        yield from _tokens(terms.sum(-1))
+
+
 @mistake("at beta = 0 and beta = 1 this tends to 0, where the contract asks for a KL")
 def beta_without_limits(call: Call) -> Iterator[Any]:
     right = call.right()
@@ -420,6 +439,20 @@ def gradient_of_forward_kl(call: Call) -> Iterator[Any]:
     """Where that of reverse KL is asked for."""
     p, q = _p_and_q(call)
     yield q - p
+
+
+@mistake("these are differences of logits, and not of probabilities")
+def logits_subtracted(call: Call) -> Iterator[Any]:
+    yield call["student_logits"] - call["teacher_logits"]
+
+
+@mistake("the mean of r is weighted by p_s")
+def ratio_mean_unweighted(call: Call) -> Iterator[Any]:
+    """Reverse KL's own: the plain mean, or the plain sum."""
+    p, q = _p_and_q(call)
+    ratio = q.log() - p.log()
+    yield q * (ratio - ratio.mean(-1, keepdim=True))
+    yield q * (ratio - ratio.sum(-1, keepdim=True))
 
 
 @mistake("one logit moves every probability, and here it moves one alone: the entries do not add up to 0")

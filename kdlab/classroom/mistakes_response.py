@@ -16,8 +16,10 @@ from kdlab.classroom.recognition import Call, mistake
 
 @mistake("this is how the value falls: the gradient is asked for")
 def value_not_gradient(call: Call) -> Iterator[Any]:
+    """With the logarithm to base 2, and with the natural one."""
     once, twice = (_kl(call, factor * call["temperature"]) for factor in (1, 2))
     yield torch.log2(once.sum() / twice.sum())
+    yield torch.log(once.sum() / twice.sum())
 
 
 @mistake("the chain rule is missing: the logits are divided by T, and that gives a factor 1/T")
@@ -79,6 +81,14 @@ def mask_before_shift(call: Call) -> Iterator[Any]:
     yield rows[before], labels[before]
 
 
+@mistake(
+    "the rows were shifted after the mask, over the ends of sentences: shift inside each sentence, before the mask"
+)
+def shifted_after_mask(call: Call) -> Iterator[Any]:
+    rows, labels = _kept(call["logits"], call["labels"])
+    yield (rows[:-1], labels[1:]) if call["kind"] == "causal" else call.right()
+
+
 @mistake("places with the label -100 are still there")
 def padding_kept(call: Call) -> Iterator[Any]:
     logits, labels = _aligned(call)
@@ -138,6 +148,11 @@ def divided_by_sentences(call: Call) -> Iterator[Any]:
     yield sums / torch.tensor([float(size) for size in call["sizes"]])
 
 
+@mistake("this is the sum of the piece: divide by the tokens of the whole batch")
+def sum_of_piece(call: Call) -> Iterator[Any]:
+    yield _of_pieces(call, lambda losses, kept: losses[kept].sum())
+
+
 def _of_pieces(call: Call, share: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     pieces = zip(call["losses"].split(call["sizes"]), call["labels"].split(call["sizes"]), strict=True)
     return torch.stack([share(losses, labels != -100) for losses, labels in pieces])
@@ -175,6 +190,7 @@ def entropy_alone(call: Call) -> Iterator[Any]:
 @mistake("this is a ratio: the difference is asked for")
 def entropy_ratio(call: Call) -> Iterator[Any]:
     yield call["cross_entropy"] / _entropy(call)[call.counted].mean()
+    yield call.right() / call["cross_entropy"]
 
 
 def _entropy(call: Call) -> Tensor:

@@ -8,7 +8,8 @@
 #
 # $$\mathrm{Loss}(\mathrm{Pr}^t(\cdot|\cdot), \mathrm{Pr}_\theta^s(\cdot|\cdot), x)$$
 #
-# This notebook takes it apart, argument by argument, and puts it together again.
+# It is called a *model-mimicry loss*: it makes one model imitate another. This notebook takes it apart, argument by
+# argument, and puts it together again.
 
 # %% [markdown]
 # ## You will be able to
@@ -18,7 +19,7 @@
 # - choose one of them and give a reason,
 # - derive the gradient that reaches the student.
 #
-# **Time:** 100 minutes. **You need:** softmax and its logarithm (notebook 01), a frozen teacher (notebook 02).
+# **Time:** 130 minutes. **You need:** softmax and its logarithm (notebook 01), a frozen teacher (notebook 02).
 
 # %% parameters
 profile = "auto"
@@ -71,8 +72,8 @@ for i, word in enumerate(target):
     print(f"before {word!r}:", {other: round(p, 2) for other, p in known[i].items()})
 
 # %% [markdown]
-# In the first place the teacher is undecided: 0.6 against 0.4. After *Wissen* it is sure of everything. It reads
-# its own words.
+# At the first place the teacher is undecided: 0.6 against 0.4. After *Wissen* it is sure of everything. Each word
+# depends on the words before it.
 #
 # Models hand over logits $z_t$, and $p_t = \operatorname{softmax}(z_t)$. A word that is impossible has the logit
 # `-inf`.
@@ -146,7 +147,9 @@ quiz.show(
 #
 # - `student_logits` comes first, then `teacher_logits`: both `[..., V]`, the words on the last axis,
 # - the answer is one number for each place: `[...]`, in nats,
-# - you write it yourself: while your function is tested, kdlab's own losses raise an error.
+# - a gradient reaches `student_logits` and never `teacher_logits`: the teacher is frozen,
+# - you write it yourself: while your function is tested, kdlab's own losses raise an error. PyTorch's functions are
+#   allowed, `F.kl_div` too.
 
 
 # %%
@@ -166,10 +169,13 @@ def each_place(divergence, **options):
 # > `forward_kl(student_logits, teacher_logits)` takes two tensors `[..., V]` and returns `[...]`, nats. A teacher's
 # > logit may be `-inf`: that word has $p_t(v) = 0$ and adds exactly 0. Logits may also be as large as 200.
 #
+# By hand: two words, $p_t$ = 0.75, 0.25 and $p_s$ = 0.5, 0.5. KL is 0.75 log(0.75 / 0.5) + 0.25 log(0.25 / 0.5) =
+# 0.131.
+#
 # <details><summary>A hint</summary>
 #
 # `logits.log_softmax(-1)` gives $\log p_t$ or $\log p_s$. Its `.exp()` is the probability. Multiply, then sum
-# over the last axis.
+# over the last axis. `teacher_logits.detach()` is the same numbers without a gradient.
 #
 # </details>
 #
@@ -184,7 +190,7 @@ def each_place(divergence, **options):
 def forward_kl(student_logits, teacher_logits):
     ### BEGIN SOLUTION
     log_p_s = student_logits.log_softmax(-1)
-    log_p_t = teacher_logits.log_softmax(-1)
+    log_p_t = teacher_logits.detach().log_softmax(-1)
     p_t = log_p_t.exp()
     terms = torch.where(p_t > 0, p_t * (log_p_t - log_p_s), 0.0)
     return terms.sum(-1)
@@ -208,6 +214,7 @@ checks.function(
         mistakes.sign_flipped,
     ],
     unit="nats",
+    gradient_to=["student_logits"],
     forbid=["kdlab.losses"],
 )
 checks.function(
@@ -220,7 +227,11 @@ checks.function(
 )
 
 # %% test="forward_kl" points=2
-assert forward_kl(torch.zeros(2, 3), torch.zeros(2, 3)).shape == (2,), "one number for each place"
+found = forward_kl(torch.zeros(2, 2), torch.tensor([[3.0, 1.0], [1.0, 1.0]]).log())
+assert found.shape == (2,), "one number for each place"
+assert torch.allclose(found, torch.tensor([0.1308, 0.0]), atol=1e-3), (
+    "the case by hand, and two equal distributions"
+)
 ### BEGIN HIDDEN TESTS
 
 
@@ -239,6 +250,7 @@ checks.function(
     fresh("student_logits", "teacher_logits", scale=60.0),
     with_an_impossible_word,
     seeds=(41, 42, 43),
+    gradient_to=["student_logits"],
     forbid=["kdlab.losses"],
     graded=True,
 )
@@ -258,7 +270,7 @@ forward = each_place(kdlab.forward_kl)(student_logits, teacher_logits)
 plots.divergence_along_target(target, {"forward KL": forward.tolist()})
 
 # %% [markdown]
-# It is near 0 in the first place: both say 0.6 and 0.4. It is about $-\log 0.6 = 0.51$ wherever the student cannot
+# It is near 0 at the first place: both say 0.6 and 0.4. It is about $-\log 0.6 = 0.51$ wherever the student cannot
 # know which *you* it is.
 
 # %% [markdown]
@@ -269,15 +281,16 @@ plots.divergence_along_target(target, {"forward KL": forward.tolist()})
 # $$\mathrm{KL}(p_s \| p_t) = \sum_{v \in V} p_s(v) \, (\log p_s(v) - \log p_t(v))$$
 #
 # Now the mean is taken *by the student's probabilities*. The student is in two places, and the gradient goes through
-# both. None goes to the teacher: it is frozen.
+# both.
 #
-# > `reverse_kl(student_logits, teacher_logits)`: `[..., V]`, `[..., V]` to `[...]`, nats. The gradient reaches
-# > `student_logits` and never `teacher_logits`. Where the teacher's logit is `-inf`, and the student's is not, the
-# > answer is `inf`.
+# > `reverse_kl(student_logits, teacher_logits)`: `[..., V]`, `[..., V]` to `[...]`, nats. The student's logits are
+# > finite. Where the teacher's logit is `-inf`, the answer is `inf`.
+#
+# By hand, with the two distributions from above: 0.5 log(0.5 / 0.75) + 0.5 log(0.5 / 0.25) = 0.144.
 #
 # <details><summary>A hint</summary>
 #
-# `teacher_logits.detach()` is the same numbers without a gradient.
+# Your forward KL with $p_t$ and $p_s$ exchanged. No word is left out here, so no `torch.where`.
 #
 # </details>
 
@@ -319,7 +332,11 @@ checks.function(
 )
 
 # %% test="reverse_kl" points=2
-assert reverse_kl(torch.zeros(2, 3), torch.zeros(2, 3)).shape == (2,), "one number for each place"
+found = reverse_kl(torch.zeros(2, 2), torch.tensor([[3.0, 1.0], [1.0, 1.0]]).log())
+assert found.shape == (2,), "one number for each place"
+assert torch.allclose(found, torch.tensor([0.1438, 0.0]), atol=1e-3), (
+    "the case by hand, and two equal distributions"
+)
 ### BEGIN HIDDEN TESTS
 checks.function(
     "reverse_kl",
@@ -343,8 +360,8 @@ assert impossible.isposinf().all(), "the student says a word that is impossible 
 print(each_place(kdlab.reverse_kl)(student_logits, teacher_logits))
 
 # %% [markdown]
-# `inf` in every place. Our student gives *du* some probability, and for this teacher it is impossible. Reverse
-# KL never forgives that.
+# `inf` in every place. Our student gives every word a little, and for this teacher all but one or two are impossible.
+# Reverse KL never forgives that.
 #
 # A trained teacher never says exactly 0. We let ours be unsure by one per cent, and go on with it.
 
@@ -385,12 +402,19 @@ print(f"forward KL: {kdlab.forward_kl(student_logits, teacher_logits):.3f}")
 # the KLs:
 #
 # > `generalized_jsd(student_logits, teacher_logits, beta)`: two tensors `[..., V]` and a number from 0 to 1; returns
-# > `[...]`, nats. Between the ends the formula above. `beta == 0`: forward KL. `beta == 1`: reverse KL. All logits
-# > are finite.
+# > `[...]`, nats. Between the ends the formula for JSD, *not* divided. `beta == 0`: forward KL. `beta == 1`: reverse
+# > KL. All logits are finite.
+#
+# For the KLs use your own `forward_kl` and `reverse_kl`, or write the sums again: kdlab's raise an error here. If your
+# own are not right yet, this one will not be.
+#
+# By hand, with the two distributions from above and $\beta = 0.2$: $m$ = 0.55, 0.45, and JSD is 0.2 · 0.0857 + 0.8 ·
+# 0.0050 = 0.0212.
 #
 # <details><summary>A hint</summary>
 #
-# Two `if` for the ends. Then `m = beta * p_t + (1 - beta) * p_s`, of probabilities, and `m.log()`.
+# Two `if` for the ends. Then `m = beta * p_t + (1 - beta) * p_s`, of probabilities. Its logarithm, `m.log()`, stands in
+# the sums; where a function asks for logits, it may be given as such.
 #
 # </details>
 
@@ -398,7 +422,7 @@ print(f"forward KL: {kdlab.forward_kl(student_logits, teacher_logits):.3f}")
 # %% exercise="generalized_jsd" minutes=12
 def generalized_jsd(student_logits, teacher_logits, beta):
     ### BEGIN SOLUTION
-    log_p_s, log_p_t = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
+    log_p_s, log_p_t = student_logits.log_softmax(-1), teacher_logits.detach().log_softmax(-1)
     p_s, p_t = log_p_s.exp(), log_p_t.exp()
     if beta == 0:
         return (p_t * (log_p_t - log_p_s)).sum(-1)
@@ -427,15 +451,22 @@ checks.function(
         mistakes.mixture_swapped,
         mistakes.mixture_of_logarithms,
         mistakes.beta_only_in_mixture,
+        mistakes.jsd_divided,
+        mistakes.probabilities_for_logits,
         mistakes.softmax_twice,
         mistakes.log_base_2,
     ],
     unit="nats",
+    gradient_to=["student_logits"],
     forbid=["kdlab.losses"],
 )
 
 # %% test="generalized_jsd" points=3
-assert generalized_jsd(torch.zeros(2, 3), torch.zeros(2, 3), 0.5).shape == (2,), "one number for each place"
+found = generalized_jsd(torch.zeros(2, 2), torch.tensor([[3.0, 1.0], [1.0, 1.0]]).log(), 0.2)
+assert found.shape == (2,), "one number for each place"
+assert torch.allclose(found, torch.tensor([0.0212, 0.0]), atol=2e-4), (
+    "the case by hand, and two equal distributions"
+)
 ### BEGIN HIDDEN TESTS
 names = ("student_logits", "teacher_logits", "beta")
 checks.function(
@@ -448,6 +479,7 @@ checks.function(
     fresh(*names, beta=1.0),
     fresh(*names, beta=0.5),
     seeds=(61, 62, 63),
+    gradient_to=["student_logits"],
     forbid=["kdlab.losses"],
     graded=True,
 )
@@ -467,6 +499,8 @@ assert abs(bound.item() - 0.6931472) < 1e-4, "at beta = 1/2 two that share no wo
 #
 # > `total_variation(student_logits, teacher_logits)`: `[..., V]`, `[..., V]` to `[...]`, a number from 0 to 1.
 #
+# By hand, with the two distributions from above: (0.25 + 0.25) / 2 = 0.25.
+#
 # <details><summary>A hint</summary>
 #
 # `.softmax(-1)` of both, `.abs()` of the difference. Do not forget the half.
@@ -477,7 +511,7 @@ assert abs(bound.item() - 0.6931472) < 1e-4, "at beta = 1/2 two that share no wo
 # %% exercise="total_variation" minutes=4
 def total_variation(student_logits, teacher_logits):
     ### BEGIN SOLUTION
-    difference = teacher_logits.softmax(-1) - student_logits.softmax(-1)
+    difference = teacher_logits.detach().softmax(-1) - student_logits.softmax(-1)
     return difference.abs().sum(-1) / 2
     ### END SOLUTION
 
@@ -497,11 +531,16 @@ checks.function(
         mistakes.mean_not_sum,
         mistakes.softmax_over_wrong_axis,
     ],
+    gradient_to=["student_logits"],
     forbid=["kdlab.losses"],
 )
 
 # %% test="total_variation" points=1
-assert total_variation(torch.zeros(2, 3), torch.zeros(2, 3)).shape == (2,), "one number for each place"
+found = total_variation(torch.zeros(2, 2), torch.tensor([[3.0, 1.0], [1.0, 1.0]]).log())
+assert found.shape == (2,), "one number for each place"
+assert torch.allclose(found, torch.tensor([0.25, 0.0]), atol=1e-3), (
+    "the case by hand, and two equal distributions"
+)
 ### BEGIN HIDDEN TESTS
 checks.function(
     "total_variation",
@@ -510,6 +549,7 @@ checks.function(
     fresh("student_logits", "teacher_logits"),
     fresh("student_logits", "teacher_logits", shape=(7, 11), scale=4.0),
     seeds=(71, 72, 73),
+    gradient_to=["student_logits"],
     forbid=["kdlab.losses"],
     graded=True,
 )
@@ -543,7 +583,8 @@ print(measure([0.5, 0.5], [0.9, 0.1]))
 
 # %% [markdown]
 # > `properties` is a dictionary: property -> set of the names for which it holds, *for any two distributions*.
-# > The names are those of `FOUR`. One counterexample is enough to strike a name out.
+# > The names are those of `FOUR`. One counterexample is enough to strike a name out. Names that survive the check's
+# > five examples hold; the proofs are in the literature.
 #
 # | property | it means |
 # | --- | --- |
@@ -589,6 +630,9 @@ SHOWN = {  # property -> what to measure, and what contradicts it
 }
 for question, (pairs, contradicts) in SHOWN.items():
     chosen = properties.get(question)
+    if isinstance(chosen, str):
+        print(f"{question}: not right yet: a string; expected a set, such as {{{chosen!r}}}")
+        continue
     if not isinstance(chosen, (set, list, tuple)):
         print(f"{question}: not written yet")
         continue
@@ -631,25 +675,25 @@ for question, names in right.items():
 # Training changes $\theta$ through the student's logits $z_s$. So the question is: how does the divergence move
 # if one logit $z_s(v)$ moves?
 #
-# For forward KL, on paper:
+# For forward KL, on paper ($i$, $j$ and $v$ each stand for a word):
 #
-# 1. $\mathrm{KL}(p_t \| p_s) = \sum_y p_t(y) \log p_t(y) - \sum_y p_t(y) \log p_s(y)$. The first sum does not
+# 1. $\mathrm{KL}(p_t \| p_s) = \sum_i p_t(i) \log p_t(i) - \sum_i p_t(i) \log p_s(i)$. The first sum does not
 #    depend on $z_s$. It goes.
-# 2. $\log p_s(y) = z_s(y) - \log \sum_{y} \exp z_s(y)$.
-# 3. Differentiate 2 by $z_s(v)$. The first term gives 1 if $y = v$, else 0. And the second?
-# 4. Put 3 into 1, and use that the $p_t(y)$ add up to 1.
+# 2. $\log p_s(i) = z_s(i) - \log \sum_j \exp z_s(j)$.
+# 3. Differentiate 2 by $z_s(v)$. The first term gives 1 if $i = v$, else 0. And the second?
+# 4. Put 3 into 1, and use that the $p_t(i)$ add up to 1.
 #
 # <details><summary>A hint for step 3</summary>
 #
-# The derivative of $\log \sum_y \exp z_s(y)$ by $z_s(v)$ is $\exp z_s(v)$ divided by the sum: the softmax itself,
+# The derivative of $\log \sum_j \exp z_s(j)$ by $z_s(v)$ is $\exp z_s(v)$ divided by the sum: the softmax itself,
 # $p_s(v)$.
 #
 # </details>
 #
 # <details><summary>A hint for step 4</summary>
 #
-# The sum over $y$ of $- p_t(y)$ times ($1$ if $y = v$, else $0$) leaves one term. In the other part $p_s(v)$ is the
-# same for every $y$: take it out of the sum.
+# The sum over $i$ of $- p_t(i)$ times ($1$ if $i = v$, else $0$) leaves one term. In the other part $p_s(v)$ is the
+# same for every $i$: take it out of the sum.
 #
 # </details>
 
@@ -680,13 +724,16 @@ checks.gradient(
         mistakes.sign_flipped,
         mistakes.gradient_to_probabilities,
         mistakes.softmax_moves_one,
+        mistakes.logits_subtracted,
         mistakes.softmax_twice,
     ],
     forbid=["kdlab.losses"],
 )
 
 # %% test="d_forward_kl" points=2
-assert d_forward_kl(torch.zeros(2, 3), torch.zeros(2, 3)).shape == (2, 3), "one number for each logit"
+found = d_forward_kl(torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]).log())
+assert found.shape == (1, 2), "one number for each logit"
+assert torch.allclose(found, torch.tensor([[-0.25, 0.25]]), atol=1e-3), "p_t = 0.75, 0.25 and p_s = 0.5, 0.5"
 ### BEGIN HIDDEN TESTS
 checks.gradient(
     "d_forward_kl",
@@ -703,8 +750,8 @@ assert d_forward_kl(**drawn).sum(-1).abs().max() < 1e-5, "the entries of a place
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Student minus teacher, nothing more. Each word is pushed up as far as the student has too little of it. A word that
-# the student does not know at all is pushed hardest. Nothing that the teacher says is given up.
+# Student minus teacher, nothing more. The push on a word is what the student lacks, $p_t - p_s$. A word that it does
+# not know at all still gets its full $p_t$: nothing that the teacher says is given up.
 
 # %% [markdown]
 # ## Exercise: the gradient of reverse KL
@@ -712,17 +759,17 @@ assert d_forward_kl(**drawn).sum(-1).abs().max() < 1e-5, "the entries of a place
 # Here $p_s$ stands in two places. Call `r = log_p_s - log_p_t` the ratio on a logarithmic scale. Then reverse
 # KL is the sum of `p_s * r`: the mean of `r` by $p_s$.
 #
-# 1. The derivative of $p_s(y)$ by $z_s(v)$ is $p_s(y)$ times ($1$ if $y = v$, else $0$, minus $p_s(v)$).
-# 2. The derivative of $\log p_s(y)$ is that without the factor $p_s(y)$. Weighted by $p_s(y)$ and summed over
-#    $y$ it is 0: why?
-# 3. What is left is the sum over $y$ of `r` times what stands in 1.
+# 1. The derivative of $p_s(i)$ by $z_s(v)$ is $p_s(i)$ times ($1$ if $i = v$, else $0$, minus $p_s(v)$).
+# 2. The derivative of $\log p_s(i)$ is that without the factor $p_s(i)$. Weighted by $p_s(i)$ and summed over
+#    $i$ it is 0: why?
+# 3. What is left is the sum over $i$ of `r` times what stands in 1.
 #
 # > `d_reverse_kl(student_logits, teacher_logits)`: `[..., V]`, `[..., V]` to `[..., V]`, as above, without autograd.
 #
 # <details><summary>A hint</summary>
 #
-# The sum in 3 has two parts: `p_s * r` of the word itself, minus `p_s` times the mean of `r`. That mean *is*
-# the reverse KL. Keep its axis with `sum(-1, keepdim=True)`.
+# The sum in 3 has two parts: one of the word itself, and one with the mean of `r` by $p_s$. A sum keeps its axis with
+# `sum(-1, keepdim=True)`.
 #
 # </details>
 
@@ -750,12 +797,18 @@ checks.gradient(
         mistakes.gradient_to_probabilities,
         mistakes.softmax_moves_one,
         mistakes.gradient_of_forward_kl,
+        mistakes.ratio_mean_unweighted,
+        mistakes.logits_subtracted,
     ],
     forbid=["kdlab.losses"],
 )
 
 # %% test="d_reverse_kl" points=2
-assert d_reverse_kl(torch.zeros(2, 3), torch.zeros(2, 3)).shape == (2, 3), "one number for each logit"
+found = d_reverse_kl(torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]).log())
+assert found.shape == (1, 2), "one number for each logit"
+assert torch.allclose(found, torch.tensor([[-0.2747, 0.2747]]), atol=1e-3), (
+    "p_t = 0.75, 0.25 and p_s = 0.5, 0.5"
+)
 ### BEGIN HIDDEN TESTS
 checks.gradient(
     "d_reverse_kl",
@@ -813,6 +866,7 @@ def fit(divergence):
     for update in range(updates):
         loss = divergence(quick_student(theta), teacher, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, theta)
+        # steps of equal length: only the direction counts
         direction = gradient / gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         theta = theta - 0.3 * (1 - update / updates) * direction  # shorter and shorter steps
     with torch.no_grad():
@@ -860,7 +914,8 @@ plot_sentences(fitted)
 # %% [markdown]
 # ## From one end to the other
 #
-# With beta the generalised JSD goes from forward to reverse KL. Where does the student change its mind?
+# With beta the generalised JSD goes from forward to reverse KL. Where does the student change its mind? (The betas
+# are not evenly spaced.)
 
 # %%
 betas = [0.0, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 1.0] if profile != "grade" else [0.0, 1.0]
@@ -938,8 +993,8 @@ quiz.show(
 # %% [markdown]
 # ## Third argument: $x$
 #
-# The loss belongs to one input. $x$ holds the user's sentence $z$ and what else is known, the context $c$. The
-# same two models can agree on one $x$ and not on another.
+# The loss belongs to one input. $x$ is the pair $(c, z)$: what is known, the context $c$, and the user's sentence $z$.
+# The same two models can agree on one $x$ and not on another.
 #
 # The teacher is told that the user is formal. The app does not know that: its context $c'$ is empty. An output
 # is now a whole translation.
@@ -960,6 +1015,9 @@ for z in (source, "Where is the hotel?", "Have you seen my passport?"):
 # Without a *you* the two agree exactly. With one, the student lacks $-\log 0.6 = 0.51$ nats. Training cannot
 # give it what it is not told. Notebook 06 is about that.
 #
+# $D'$ is the set of training inputs, $x'$ one of them. What the training finds is $\hat{\theta}$, the $\theta$ with the
+# smallest sum. A *reference* is a translation by a person.
+#
 # Training sums over many inputs:
 #
 # $$\hat{\theta} = \arg\min_\theta \sum_{x' \in D'}
@@ -972,9 +1030,10 @@ for z in (source, "Where is the hotel?", "Have you seen my passport?"):
 #
 # Every part is there: two models, an input, a divergence. Now the general loss, for any of them.
 #
-# > `general_loss(divergence, teacher, student, x, simplify)` returns one number (a tensor `[]`), nats a sentence.
+# > `general_loss(divergence, teacher, student, x, simplify)` returns one number (a tensor `[]`), in nats, for the
+# > whole sentence.
 # >
-# > - `x` is the pair `(c, z)`; `simplify(c)` is $c'$,
+# > - `x` is the pair `(c, z)`, the context first; `simplify(c)` is $c'$,
 # > - `teacher(c, z)` and `student(c', z)` return logits `[length, V]`,
 # > - `divergence(student_logits, teacher_logits)` returns `[length]`,
 # > - the loss is the *sum* over the places, and the teacher is frozen: no gradient reaches it.
@@ -1006,11 +1065,13 @@ def chi_square(student_logits, teacher_logits):  # one more divergence: any will
     return ((p_t - p_s).square() / p_s).sum(-1)
 
 
-def asked(student_logits, teacher_logits):  # of the full context, 0, and of the simplified one, 1
+def asked(
+    student_logits, teacher_logits
+):  # of the full context, 0, of the simplified one, 1, of anything else, 2
     return general_loss(
         chi_square,
-        lambda c, z: teacher_logits[c] * 1.0,
-        lambda c, z: student_logits[c] * 1.0,
+        lambda c, z: teacher_logits[c if c in (0, 1) else 2] * 1.0,
+        lambda c, z: student_logits[c if c in (0, 1) else 2] * 1.0,
         (0, "Where is the hotel?"),
         {0: 1}.get,
     )
@@ -1023,17 +1084,23 @@ def instead(sentence, student, teacher, divergence=chi_square):
     )
 
 
+def order(call):  # c and z exchanged, on the way to both models or to one
+    found = (instead("", student, teacher) for student, teacher in [(2, 2), (1, 2), (2, 0)])
+    return [value for one in found for value in one.answers(call)]
+
+
 checks.function(
     "general_loss",
     asked,
     lambda student_logits, teacher_logits: chi_square(student_logits[1], teacher_logits[0]).sum(),
-    fresh("student_logits", "teacher_logits"),
+    fresh("student_logits", "teacher_logits", shape=(3, 4, 5)),
     mistakes=[
+        Mistake("x is (c, z), and a model takes (c, z): the context comes first", order),
         instead("the student read the full context c", 0, 0),
         instead("the teacher read the simplified context", 1, 1),
         instead("each read the other's context", 0, 1),
         instead("the divergence takes the student's logits first", 1, 0, lambda s, t: chi_square(t, s)),
-        instead("the mean over the places, not their sum", 1, 0, lambda s, t: chi_square(s, t) / 3),
+        instead("the mean over the places, not their sum", 1, 0, lambda s, t: chi_square(s, t) / 4),
         instead("another divergence was given", 1, 0, each_place(kdlab.forward_kl)),
     ],
     gradient_to=["student_logits"],
@@ -1115,8 +1182,9 @@ quiz.show(
 # Correct the sentence, in 150 to 250 words, for the team that builds the app:
 #
 # - What is each of the three arguments, and which depends on $\theta$?
-# - What does `Loss` stand for? Name two choices for it, and what each would do to a student that is too small.
-# - What is not in it, and what does that allow?
+# - What does `Loss` stand for? Name two choices for it, and what each would do to a student that cannot become the
+#   teacher.
+# - Which thing that ordinary training needs is not in it, and what does that allow?
 
 # %% [markdown] essay="deconstruct" points=4
 # *Your answer:*
@@ -1129,8 +1197,9 @@ quiz.show(
 # inputs of D', so what we put into D' decides where the student becomes good.
 #
 # Loss is a slot for a divergence: a number that is 0 if both say the same. Forward KL punishes the student for what
-# the teacher says and it does not. A student that is too small then covers everything and mixes sentences. Reverse KL
-# punishes it for what the teacher would not say. It settles on one good sentence and loses the others.
+# the teacher says and it does not. A student that cannot become the teacher then covers everything and
+# mixes sentences. Reverse KL punishes it for what the teacher would not say. It settles on one good sentence and loses
+# the others.
 #
 # There is no reference translation in it, so these are no training *pairs*. We can distil on every English
 # sentence that we can find, also on the ones our users type. Nor is there anything of how the models are built:
@@ -1140,7 +1209,7 @@ quiz.show(
 #
 # - 1 point: whole distributions, not single translations; the teacher's constant, the student's depends on theta.
 # - 1 point: x is an input (context and sentence), D' is a set of inputs, and its choice matters.
-# - 1 point: two divergences, and for each what it does to a student that is too small (covers and mixes, or settles).
+# - 1 point: two divergences, and for each what it does to a student that cannot become the teacher (mixes, or settles).
 # - 1 point: no references in it, hence unlabelled text; or: nothing of the architecture, hence any student.
 #
 # Half of a point for a part that is named and not explained. Nothing is lost for language.

@@ -11,7 +11,8 @@ release_files = ["runs.json"]
 #
 # $$L_{\mathrm{ResD}}(z_t, z_s) = L_R(z_t, z_s)$$
 #
-# $L_R$ is a divergence between what the logits say. Here it is mostly KL.
+# ResD is short for response-based distillation, R for response. $L_R$ is a divergence between what the logits say. Here
+# it is mostly KL.
 
 # %% [markdown]
 # Between notebook 03 and a training run stand four bugs. Nearly everybody has made them. None of them stops the
@@ -98,7 +99,7 @@ print("z_t", list(teacher_logits.shape), "z_s", list(student_logits.shape))
 # At $T = 1$ most of $p_t$ lies on one or two tokens. What the teacher thinks of the rest is hardly there. A higher
 # temperature shows it:
 #
-# $$p_t(i) = \frac{\exp(z_t(i) / T)}{\sum_j \exp(z_t(j) / T)}$$
+# $$p_t(v) = \frac{\exp(z_t(v) / T)}{\sum_j \exp(z_t(j) / T)}$$
 #
 # The student's $p_s$ is taken at the same $T$. At $T > 1$ it learns more about the rare tokens.
 
@@ -132,10 +133,17 @@ plot_push([4.0, 1.0])
 
 # %% [markdown]
 # Move the slider. At which temperature do the two right words get less than half of the push? (No slider? You see
-# the figure at $T = 2$.)
+# the figure at $T = 2$, and the answer below.)
 
 # %%
 slider(lambda t: plot_push([t]), "T", [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0], start=2.0)
+
+# %%
+for t in (3.0, 4.0):
+    print(f"T = {t}: the two right words get {sum(sorted(pushed_up(t))[-2:]):.2f} of the push")
+
+# %% [markdown]
+# So the answer is: between 3 and 4.
 
 # %% [markdown]
 # ### What it costs
@@ -143,7 +151,7 @@ slider(lambda t: plot_push([t]), "T", [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0], start
 # The gradient gets smaller, for two reasons:
 #
 # 1. The logits are divided by $T$. By the chain rule the gradient is $(p_s - p_t) / T$: one factor $1/T$.
-# 2. At high $T$ both distributions are nearly flat. Since $\exp(z/T) \approx 1 + z/T$, here with logits $z$, their
+# 2. At high $T$ both distributions are nearly flat. Since $\exp(z/T) \approx 1 + z/T$ ($z$ stands for a logit), their
 #    difference $p_s - p_t$ shrinks as $1/T$ too.
 #
 # Together, at high $T$: $1/T^2$. So one multiplies the KL by $T^2$, and it keeps its weight.
@@ -219,6 +227,8 @@ checks.function(
 found = tempered_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]), 2.0)
 assert found.shape == (1,), "one number for each place"
 assert abs(found.item() - 0.4440) < 1e-3, "the case by hand"
+unequal = tempered_kl(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]]), 2.0)
+assert abs(unequal.item() - 1.6313) < 1e-3, "4 times KL of 0.182, 0.818 and 0.622, 0.378"
 ### BEGIN HIDDEN TESTS
 drawn = fresh("student_logits", "teacher_logits", "temperature")
 checks.function(
@@ -242,8 +252,8 @@ assert tempered_kl(hidden, hidden + 2.0, 3.0).abs().max() < 1e-4, "equal distrib
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# From here on the notebook uses kdlab's functions, whatever yours do: a mistake costs one exercise. Without
-# $T^2$ the divergence of each place is
+# From here on the notebook uses kdlab's functions, whatever yours do: a mistake costs one exercise. The next cell
+# defines the divergence of each place without $T^2$:
 
 # %%
 from kdlab.divergences import ForwardKL
@@ -258,8 +268,9 @@ def plain_kl(student_logits, teacher_logits, temperature):
 # %% [markdown]
 # ### Exercise: measure the power
 #
-# Do not take $1/T^2$ on trust. If the gradient falls as $1/T^n$, then doubling $T$ divides it by $2^n$. So $n$ is the
-# logarithm, with base 2, of its size at $T$ divided by its size at $2T$.
+# Do not take $1/T^2$ on trust. If the gradient falls as $1/T^n$, then doubling $T$ divides it by $2^n$. So
+#
+# `n = log2( size(T) / size(2T) )`
 #
 # > `falls_as(student_logits, teacher_logits, temperature)` takes `[places, V]` twice and a number $T > 0$. It returns
 # > $n$, a number. The gradient is that of `plain_kl(...).sum()` with respect to `student_logits`; its size is its
@@ -351,13 +362,17 @@ both = {"plain": sizes, "times T^2": [t**2 * size for t, size in zip(temperature
 comparison_plots.along_temperature(temperatures, both)
 
 # %% [markdown]
-# From $T = 16$ on the second line is level: there the rule holds. Between 2 and 8 the gradient falls faster, while
-# the probability leaves the two or three best tokens. $T^2$ is right in the limit, and a good habit before it.
+# That is an untrained student's. From $T = 16$ on the second line is nearly level: there the rule holds. Between 2
+# and 8 the gradient falls faster, while the probability leaves the two or three best tokens. $T^2$ is right in the
+# limit, and a good habit before it.
 
 # %% [markdown]
+# Training may add a second part: the cross-entropy on translations by people, *references*. It has no $T$.
+#
 # ### Quiz
 #
-# The loss is half KL at the temperature, half cross-entropy on references. $T^2$ is forgotten, and $T$ goes up to 16.
+# The loss is half KL at the temperature, half cross-entropy on references. $T^2$ is forgotten, and $T$ goes from 1 to
+# 16. What happens?
 #
 # - **A** nothing: the optimiser makes up for a smaller gradient
 # - **B** the references take over: the teacher's part has lost almost all of its weight
@@ -376,7 +391,7 @@ quiz.show(
     answer,
     {
         "A": "Adam makes up for a factor before the whole loss. Here one of two parts shrinks.",
-        "B": "Its gradient is a thousand times smaller, see the figure; the other part's is not. The run looks fine.",
+        "B": "Its gradient is over two thousand times smaller, see the figure. The other part's is not. The run looks fine.",
         "C": "A higher temperature makes the gradient of KL smaller. See the figure.",
         "D": "None of the four bugs raises an error. That is why they are met so often.",
     },
@@ -481,6 +496,7 @@ checks.function(
         mistakes_response.shifted_never,
         mistakes_response.shifted_always,
         mistakes_response.mask_before_shift,
+        mistakes_response.shifted_after_mask,
         mistakes_response.shifted_backwards,
         mistakes_response.padding_kept,
         mistakes_response.token_0_left_out,
@@ -489,8 +505,9 @@ checks.function(
 )
 
 # %% test="counted" points=3
-rows, tokens = counted(torch.zeros(1, 4, 9), torch.tensor([[-100, 7, 1, -100]]), "causal")
-assert list(rows.shape) == [2, 9], "two places count"
+rows, tokens = counted(torch.eye(4)[None], torch.tensor([[-100, 7, 1, -100]]), "causal")
+assert list(rows.shape) == [2, 4], "two places count"
+assert rows.argmax(-1).tolist() == [0, 1], "the rows a and b"
 assert tokens.tolist() == [7, 1], "the labels that count, in order"
 
 
@@ -527,8 +544,8 @@ print("shifted:", F.cross_entropy(teacher_logits[:, :-1][late != -100], late[lat
 
 # %% [markdown]
 # A good model seems to know nothing (the exact teacher even gets `inf`). And KL alone would not notice: it compares
-# the two models, and looks at the labels only for `-100`. With a mask that is off by one it loses the first token of
-# each answer and counts a place after the end.
+# the two models, and looks at the labels only for `-100`. In a decoder-only batch, KL with an unshifted mask leaves out
+# the row that predicts the first token of the answer, and counts the row after its end.
 
 # %% [markdown]
 # ### Quiz
@@ -677,8 +694,8 @@ assert abs(float(one) - 8) < 1e-6, "one place counts: its loss"
 # %% [markdown]
 # ### An apparently better method
 #
-# A colleague has an idea: "The teacher answers at every place. We throw 40% of its answers away, because they are
-# padding. I train on all of them." The students are alike in everything else.
+# A colleague has an idea: "The teacher answers at every place. In my batches 40% are padding, and we throw these
+# answers away. I train on all of them." The students are alike in everything else.
 
 
 # %%
@@ -698,7 +715,7 @@ import json
 from pathlib import Path
 
 record = json.loads(Path("runs.json").read_text(encoding="utf-8"))
-print(record["command"], record["updates"], "updates,", record["machine"])
+print(record["updates"], "updates,", record["sentences"], "sentences,", record["machine"])
 
 
 def over_seeds(measure):
@@ -712,8 +729,8 @@ comparison_plots.methods_by_measure(
 )
 
 # %% [markdown]
-# With padding counted the colleague's method wins by far. On the tokens it loses, with every seed. And
-# tokens are what the user of the app reads.
+# Each circle is one seed. With padding counted the colleague's method wins by far. On the tokens it loses, with every
+# seed. And tokens are what the user of the app reads.
 #
 # Why? These students imitate the teacher's noise after the end, and pay for it on the tokens. The first measure
 # rewards just that. Nobody had asked the masked students about padding.
@@ -725,7 +742,7 @@ comparison_plots.methods_by_measure(
 # %%
 from kdlab.short_run import short_run, shuffled_batches
 
-updates, sentences = {"grade": (1, 8), "ci": (60, 1000)}.get(profile, (400, 3000))
+updates, sentences = (1, 8) if profile == "grade" else (60, 1000)
 
 
 def batches_of(count, seed):
@@ -742,10 +759,13 @@ held_out = batches_of(8 if profile == "grade" else 64, seed=6)
 
 # %%
 @torch.no_grad()
-def measured(student, loss):
-    """The mean over the held-out batches of a loss of (student_logits, teacher_logits, labels)."""
-    values = [loss(target_logits(student, one), teacher(one), one["labels"]) for one in held_out]
-    return torch.stack(values).mean().item()
+def measured(student, padding):
+    """Mean KL over the places of all held-out sentences: with padding, or of the tokens alone."""
+    values = []
+    for one in held_out:
+        kl = kdlab.forward_kl(target_logits(student, one), teacher(one), reduction="none")
+        values.append(kl.flatten() if padding else kl[one["labels"] != -100])
+    return torch.cat(values).mean().item()  # all places together: batches differ in length
 
 
 students = {name: new_model(size, tokenizer, seed=0) for name in methods}
@@ -754,8 +774,8 @@ for name, loss in methods.items():
 
 # %%
 live = {
-    "padding counted": {name: [measured(one, every_place)] for name, one in students.items()},
-    "tokens alone": {name: [measured(one, kdlab.forward_kl)] for name, one in students.items()},
+    "padding counted": {name: [measured(one, padding=True)] for name, one in students.items()},
+    "tokens alone": {name: [measured(one, padding=False)] for name, one in students.items()},
 }
 
 # %%
@@ -796,19 +816,23 @@ quiz.show(
 # A batch that is too large for the memory goes through the model in *pieces*. The gradients of the pieces add up, and
 # then the student is updated once. This is called gradient accumulation.
 #
-# It should change nothing. Does it?
+# It should change nothing. Does it? Take a very short sentence and a very long one.
 
 # %%
+by_length = sorted(phrasebook.sample(200, seed=7), key=lambda pair: len(pair.target))
+uneven = batch_of([(pair.source, pair.target) for pair in (by_length[0], by_length[-1])])
 with torch.no_grad():
-    learning = target_logits(students["masked"], batch)  # a student that has learnt a little
-whole = kdlab.forward_kl(learning, teacher_logits, batch["labels"])
-rows = zip(learning.split(1), teacher_logits.split(1), batch["labels"].split(1))
-means = torch.stack([kdlab.forward_kl(*row) for row in rows])
-print("in one piece", whole, "\nmean of the four pieces' means", means.mean())
+    learning = target_logits(students["masked"], uneven)  # a student that has learnt a little
+triple = learning, teacher(uneven), uneven["labels"]
+
+# %%
+whole = kdlab.forward_kl(*triple)
+means = torch.stack([kdlab.forward_kl(*piece) for piece in zip(*(part.split(1) for part in triple))])
+print("in one piece", whole, "\nthe two pieces' means", means, "\nmean of these", means.mean())
 
 # %% [markdown]
-# The four sentences differ in length, and each piece was divided by its own number of tokens. So a token in a short
-# sentence weighs more. The remedy: every piece is divided by the number of tokens *of the whole batch*.
+# Each piece was divided by its own number of tokens. So a token in a short sentence weighs more. The remedy: every
+# piece is divided by the number of tokens *of the whole batch*.
 #
 # ### Exercise: shares of a batch
 #
@@ -863,7 +887,7 @@ checks.function(
         mistakes_response.divided_by_sentences,
         mistakes.padding_counted,
         mistakes.padding_in_denominator,
-        mistakes.sum_not_mean,
+        mistakes_response.sum_of_piece,
     ],
     unit="nats",
     gradient_to=["losses"],
@@ -872,7 +896,7 @@ checks.function(
 # %% test="shares" points=3
 two = shares([(torch.ones(1, 3), torch.tensor([[4, 3, 1]])), (torch.tensor([[5.0]]), torch.tensor([[1]]))])
 assert len(two) == 2, "one share for each piece"
-assert abs(float(sum(two)) - 2) < 1e-6, "the mean over four tokens: 8 / 4"
+assert [round(float(share), 4) for share in two] == [0.75, 1.25], "3 / 4 and 5 / 4"
 
 
 ### BEGIN HIDDEN TESTS
@@ -904,10 +928,10 @@ assert abs(float(alone[0]) - 3) < 1e-6, "a batch in one piece: the mean over its
 # In kdlab and in transformers' Trainer the number of tokens of the whole batch is called `num_items_in_batch`:
 
 # %%
-items = int(counts.sum())
-rows = zip(learning.split(1), teacher_logits.split(1), batch["labels"].split(1))
-parts = [kdlab.forward_kl(*row, num_items_in_batch=items) for row in rows]
-print("in one piece", whole, "\nfour shares", sum(parts))
+items = int((uneven["labels"] != -100).sum())
+pieces = zip(*(part.split(1) for part in triple))
+parts = [kdlab.forward_kl(*piece, num_items_in_batch=items) for piece in pieces]
+print("in one piece", whole, "\nboth shares together", sum(parts))
 
 # %% [markdown]
 # ## Two signals in one loss
@@ -916,8 +940,8 @@ print("in one piece", whole, "\nfour shares", sum(parts))
 #
 # $$(1 - \alpha) \, T^2 \, \mathrm{KL}(p_t \| p_s) + \alpha \, \mathrm{CE}$$
 #
-# $\mathrm{CE}$ is the cross-entropy of the labels, $- \log p_s(y)$, the mean over the tokens. A reference has no
-# temperature: this $p_s$ is at $T = 1$.
+# $\mathrm{CE}$ is the cross-entropy of the labels, $- \log p_s(y)$. Both parts are means over the tokens that count. A
+# reference has no temperature: in CE $p_s$ is at $T = 1$.
 
 # %% [markdown]
 # Why $T^2$ again? Now two parts stand beside each other. It keeps $\alpha$ meaning the same at every temperature.
@@ -982,6 +1006,9 @@ checks.function(
 small = torch.tensor([[[0.0, 2.0], [1.0, 0.0]]])
 half = mixed_loss(small, small, torch.tensor([[0, -100]]), 3.0, 0.5)
 assert abs(float(half) - 1.0635) < 1e-3, "equal models: half of the cross-entropy 2.127 is left"
+other = torch.tensor([[[1.0, 0.0], [9.0, 0.0]]])
+mixed = mixed_loss(small, other, torch.tensor([[0, -100]]), 2.0, 0.25)
+assert abs(float(mixed) - 1.3504) < 1e-3, "0.75 times 4 times KL of 0.273, and 0.25 times 2.127"
 ### BEGIN HIDDEN TESTS
 names = ("student_logits", "teacher_logits", "labels", "temperature", "ce_weight")
 checks.function(
@@ -1007,7 +1034,7 @@ assert torch.isclose(mixed_loss(**one), mixed_loss(**{**one, "student_logits": m
 
 # %% [markdown]
 # With kdlab it is one call. It knows $T^2$, leaves padding out, and takes `num_items_in_batch`. The shift is yours:
-# `distributions.align(logits, labels, "causal")` before the call.
+# `distributions.align(logits, labels, "causal")` before the call. Here is the loss of the untrained student:
 
 # %%
 kdlab.distillation_loss(student_logits, teacher_logits, batch["labels"], temperature=2.0, ce_weight=0.25)
@@ -1047,8 +1074,8 @@ plots.validation_curves(
 )
 
 # %% [markdown]
-# The same student, the same run, two numbers. Who sees only the upper curve may think that the student has stopped
-# learning far from its goal. It has arrived.
+# The circles mark the lowest values. The same student, the same run, two numbers. Who sees only the upper curve may
+# think that the student has stopped learning far from its goal. It has arrived.
 #
 # (This floor is for the teacher's *distribution*. Cross-entropy on single references can fall below it, once a
 # student knows them by heart.)
@@ -1056,7 +1083,8 @@ plots.validation_curves(
 # %% [markdown]
 # ### Exercise: what is left to learn
 #
-# A run reports its cross-entropy to the teacher's distribution. How much of that can still be learnt?
+# A run reports its cross-entropy to the teacher's distribution. How many nats of it can still be
+# learnt?
 #
 # > `left_to_learn(cross_entropy, teacher_logits, labels)` takes a number, `[batch, length, V]` and integers
 # > `[batch, length]`. `cross_entropy` is the mean over the tokens that count, in nats, at $T = 1$; the logits are those
@@ -1107,7 +1135,7 @@ checks.function(
 )
 
 # %% test="left_to_learn" points=2
-rest = left_to_learn(1.0, torch.zeros(1, 2, 2), torch.tensor([[0, -100]]))
+rest = left_to_learn(1.0, torch.tensor([[[0.0, 0.0], [9.0, 0.0]]]), torch.tensor([[0, -100]]))
 assert abs(float(rest) - 0.3069) < 1e-3, "log 2 of the cross-entropy 1.0 is the teacher's own"
 ### BEGIN HIDDEN TESTS
 for seed in range(160, 168):
@@ -1127,6 +1155,9 @@ for seed in range(160, 168):
 divergence = kdlab.forward_kl(student_logits, teacher_logits, batch["labels"])
 own = distributions.entropy(teacher_logits)[counts].mean()
 print("cross-entropy", divergence + own, "= entropy", own, "+ KL", divergence)
+
+# %% [markdown]
+# Nearly all of it can still be learnt.
 
 # %% [markdown]
 # ## Summary

@@ -455,6 +455,14 @@ generalised_jsd = Exercise(
             mistakes.beta_only_in_mixture,
         ),
         "base 2": (lambda s, t, b: jsd_with_limits(s, t, b) / math.log(2), mistakes.log_base_2),
+        "divided": (
+            with_limits(lambda s, t, b: jsd(s, t, b, b * p_of(t) + (1 - b) * p_of(s)) / (b * (1 - b))),
+            mistakes.jsd_divided,
+        ),
+        "probabilities for logits": (
+            with_limits(lambda s, t, b: jsd(p_of(s), p_of(t), b, p_of(b * p_of(t) + (1 - b) * p_of(s)))),
+            mistakes.probabilities_for_logits,
+        ),
     },
 )
 variation = Exercise(
@@ -499,6 +507,7 @@ forward_kl_gradient = Exercise(
         "probabilities": (lambda s, t: -p_of(t) / p_of(s), mistakes.gradient_to_probabilities),
         "no denominator": (lambda s, t: -p_of(t), mistakes.softmax_moves_one),
         "diagonal": (lambda s, t: -p_of(t) * (1 - p_of(s)), mistakes.softmax_moves_one),
+        "logits": (lambda s, t: s - t, mistakes.logits_subtracted),
     },
 )
 reverse_kl_gradient = Exercise(
@@ -518,6 +527,10 @@ reverse_kl_gradient = Exercise(
         "probabilities": (lambda s, t: log_p(s) - log_p(t) + 1, mistakes.gradient_to_probabilities),
         "no denominator": (lambda s, t: p_of(s) * (log_p(s) - log_p(t)), mistakes.softmax_moves_one),
         "forward": (lambda s, t: p_of(s) - p_of(t), mistakes.gradient_of_forward_kl),
+        "unweighted mean": (
+            lambda s, t: p_of(s) * (log_p(s) - log_p(t) - (log_p(s) - log_p(t)).mean(-1, keepdim=True)),
+            mistakes.ratio_mean_unweighted,
+        ),
         "and a 1": (lambda s, t: p_of(s) * (log_p(s) - log_p(t) + 1), mistakes.softmax_moves_one),
     },
 )

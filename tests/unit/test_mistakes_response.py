@@ -64,6 +64,7 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[[int], Mapping[str, Any]], l
             named.shifted_never,
             named.shifted_backwards,
             named.mask_before_shift,
+            named.shifted_after_mask,
             named.padding_kept,
             named.token_0_left_out,
         ],
@@ -71,7 +72,7 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[[int], Mapping[str, Any]], l
     "shares": (
         shares,
         lambda seed: {**fresh("losses", "labels", shape=(4, 6, 5))(seed), "sizes": [1, 2, 1]},
-        [named.mean_of_means, named.means_added, named.divided_by_sentences],
+        [named.mean_of_means, named.means_added, named.divided_by_sentences, named.sum_of_piece],
     ),
     "mix": (
         kdlab.distillation_loss,

@@ -8,8 +8,8 @@ D_FORWARD = "def d_forward_kl(student_logits, teacher_logits):\n"
 D_REVERSE = "def d_reverse_kl(student_logits, teacher_logits):\n"
 GENERAL = "def general_loss(divergence, teacher, student, x, simplify):\n"
 
-P_AND_Q = "    p, q = teacher_logits.softmax(-1), student_logits.softmax(-1)\n"
-DETACHED = "    p, q = teacher_logits.detach().softmax(-1), student_logits.softmax(-1)\n"
+P_AND_Q = "    p, q = teacher_logits.detach().softmax(-1), student_logits.softmax(-1)\n"
+NOT_DETACHED = "    p, q = teacher_logits.softmax(-1), student_logits.softmax(-1)\n"
 LIMITS = """\
     if beta == 0:
         return (p * (p / q).log()).sum(-1)
@@ -17,6 +17,10 @@ LIMITS = """\
         return (q * (q / p).log()).sum(-1)
 """
 MIXED = "    m = beta * p + (1 - beta) * q\n"
+KL_OF_LOGITS = """\
+    def kl(one, other):
+        return (one.softmax(-1) * (one.log_softmax(-1) - other.log_softmax(-1))).sum(-1)
+"""
 JSD_OF_M = "    return beta * (p * (p / m).log()).sum(-1) + (1 - beta) * (q * (q / m).log()).sum(-1)\n"
 
 
@@ -46,16 +50,16 @@ ANSWERS = {
             "kl_div": FORWARD
             + "    import torch.nn.functional as F\n"
             + "    q = student_logits.log_softmax(-1)\n"
-            + '    return F.kl_div(q, teacher_logits.softmax(-1), reduction="none").sum(-1)\n',
+            + '    return F.kl_div(q, teacher_logits.detach().softmax(-1), reduction="none").sum(-1)\n',
             "loop over the words": FORWARD
-            + "    log_q, log_p = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)\n"
+            + "    log_q, log_p = student_logits.log_softmax(-1), teacher_logits.detach().log_softmax(-1)\n"
             + "    total = torch.zeros(student_logits.shape[:-1])\n"
             + "    for v in range(student_logits.shape[-1]):\n"
             + "        term = log_p[..., v].exp() * (log_p[..., v] - log_q[..., v])\n"
             + "        total = total + term.nan_to_num(0.0)\n"
             + "    return total\n",
             "cross-entropy less entropy": FORWARD
-            + "    p = teacher_logits.softmax(-1)\n"
+            + "    p = teacher_logits.detach().softmax(-1)\n"
             + "    cross_entropy = -(p * student_logits.log_softmax(-1)).sum(-1)\n"
             + "    return cross_entropy + torch.xlogy(p, p).sum(-1)\n",
         },
@@ -93,6 +97,10 @@ ANSWERS = {
                 + "    return (p.exp() * (p - q)).sum(-1)\n",
                 "NaN where a logit is -inf",
             ),
+            "teacher not detached": (
+                FORWARD + NOT_DETACHED + "    return torch.where(p > 0, p * (p / q).log(), 0.0).sum(-1)\n",
+                "the teacher is not detached",
+            ),
             "one number": (
                 FORWARD + P_AND_Q + "    return (p * (p.log() - q.log())).sum()\n",
                 "the shape is [], expected [2, 3]",
@@ -115,7 +123,7 @@ ANSWERS = {
     },
     "reverse_kl": {
         "right": {
-            "by the ratio": REVERSE + DETACHED + "    return (q * (q / p).log()).sum(-1)\n",
+            "by the ratio": REVERSE + P_AND_Q + "    return (q * (q / p).log()).sum(-1)\n",
             "torch.distributions": REVERSE
             + "    from torch.distributions import Categorical, kl_divergence\n"
             + "    teacher = Categorical(logits=teacher_logits.detach())\n"
@@ -128,32 +136,32 @@ ANSWERS = {
         },
         "wrong": {
             "forward": (
-                REVERSE + DETACHED + "    return (p * (p / q).log()).sum(-1)\n",
+                REVERSE + P_AND_Q + "    return (p * (p / q).log()).sum(-1)\n",
                 "this is KL the other way round",
             ),
             "teacher not detached": (
-                REVERSE + P_AND_Q + "    return (q * (q / p).log()).sum(-1)\n",
+                REVERSE + NOT_DETACHED + "    return (q * (q / p).log()).sum(-1)\n",
                 "the teacher is not detached",
             ),
             "student's weights detached": (
-                REVERSE + DETACHED + "    return (q.detach() * (q / p).log()).sum(-1)\n",
+                REVERSE + P_AND_Q + "    return (q.detach() * (q / p).log()).sum(-1)\n",
                 "the value is right, its gradient with respect to student_logits is not",
             ),
             "all detached": (
-                REVERSE + DETACHED + "    return (q * (q / p).log()).sum(-1).detach()\n",
+                REVERSE + P_AND_Q + "    return (q * (q / p).log()).sum(-1).detach()\n",
                 "the value is right, but no gradient arrives at student_logits",
             ),
             "cross-entropy": (
-                REVERSE + DETACHED + "    return -(q * p.log()).sum(-1)\n",
+                REVERSE + P_AND_Q + "    return -(q * p.log()).sum(-1)\n",
                 "this is cross-entropy, not KL: the student's entropy is still in it",
             ),
             "negative of forward": (
-                REVERSE + DETACHED + "    return -(q * (q / p).log()).sum(-1)\n",
+                REVERSE + P_AND_Q + "    return -(q * (q / p).log()).sum(-1)\n",
                 "the sign is the other way round",
             ),
             "impossible words left out": (
                 REVERSE
-                + DETACHED
+                + P_AND_Q
                 + "    return torch.where(p > 0, q * (q.log() - p.clamp(min=1e-30).log()), 0.0).sum(-1)\n",
                 "expected inf",
             ),
@@ -168,8 +176,14 @@ ANSWERS = {
     "generalized_jsd": {
         "right": {
             "by the ratio": JSD + P_AND_Q + LIMITS + MIXED + JSD_OF_M,
+            "by a KL of its own": JSD
+            + KL_OF_LOGITS
+            + P_AND_Q
+            + LIMITS
+            + "    m = (beta * p + (1 - beta) * q).log()\n"
+            + "    return beta * kl(p.log(), m) + (1 - beta) * kl(q.log(), m)\n",
             "logaddexp": JSD
-            + "    log_p, log_q = teacher_logits.log_softmax(-1), student_logits.log_softmax(-1)\n"
+            + "    log_p, log_q = teacher_logits.detach().log_softmax(-1), student_logits.log_softmax(-1)\n"
             + "    if beta in (0, 1):\n"
             + "        a, b = (log_p, log_q) if beta == 0 else (log_q, log_p)\n"
             + "        return (a.exp() * (a - b)).sum(-1)\n"
@@ -178,7 +192,7 @@ ANSWERS = {
             + "    parts = [(z.exp() * (z - log_m)).sum(-1) for z in (log_p, log_q)]\n"
             + "    return beta * parts[0] + (1 - beta) * parts[1]\n",
             "entropy of the mixture": JSD
-            + "    log_p, log_q = teacher_logits.log_softmax(-1), student_logits.log_softmax(-1)\n"
+            + "    log_p, log_q = teacher_logits.detach().log_softmax(-1), student_logits.log_softmax(-1)\n"
             + "    p, q = log_p.exp(), log_q.exp()\n"
             + "    if beta == 0:\n        return (p * (log_p - log_q)).sum(-1)\n"
             + "    if beta == 1:\n        return (q * (log_q - log_p)).sum(-1)\n"
@@ -226,6 +240,37 @@ ANSWERS = {
                 + JSD_OF_M,
                 "the mixture m is of logarithms, not of probabilities",
             ),
+            "teacher not detached": (
+                JSD + NOT_DETACHED + LIMITS + MIXED + JSD_OF_M,
+                "the teacher is not detached",
+            ),
+            "divided": (
+                JSD
+                + P_AND_Q
+                + LIMITS
+                + MIXED
+                + JSD_OF_M.replace("return ", "value = ")
+                + "    return value / (beta * (1 - beta))\n",
+                "the formula is divided by beta (1 - beta)",
+            ),
+            "probabilities for logits": (
+                JSD
+                + KL_OF_LOGITS
+                + P_AND_Q
+                + LIMITS
+                + MIXED
+                + "    return beta * kl(p, m) + (1 - beta) * kl(q, m)\n",
+                "probabilities were handed over as logits",
+            ),
+            "the mixture for logits": (
+                JSD
+                + KL_OF_LOGITS
+                + P_AND_Q
+                + LIMITS
+                + MIXED
+                + "    return beta * kl(teacher_logits.detach(), m) + (1 - beta) * kl(student_logits, m)\n",
+                "probabilities were handed over as logits",
+            ),
             "kdlab's own": (
                 JSD
                 + "    return kdlab.generalized_jsd(student_logits, teacher_logits, beta=beta, "
@@ -248,6 +293,10 @@ ANSWERS = {
             "of the logarithms": (
                 TV + P_AND_Q + "    return (p.log() - q.log()).abs().sum(-1) / 2\n",
                 "the log-probabilities were compared, not the probabilities",
+            ),
+            "teacher not detached": (
+                TV + NOT_DETACHED + "    return (p - q).abs().sum(-1) / 2\n",
+                "the teacher is not detached",
             ),
             "squares": (
                 TV + P_AND_Q + "    return (p - q).square().sum(-1) / 2\n",
@@ -296,6 +345,10 @@ ANSWERS = {
                 table(**RIGHT | {"finite_student_0": "reverse_kl total_variation"}),
                 "finite_student_0: not right yet: 1 more hold",
             ),
+            "a string": (
+                table(**RIGHT).replace("{'total_variation'}", "'total_variation'"),
+                "triangle: not right yet: a string; expected a set, such as {'total_variation'}",
+            ),
             "another name": (
                 table(**RIGHT | {"triangle": "tv"}),
                 "triangle: 'tv' is none of the four names",
@@ -330,7 +383,7 @@ ANSWERS = {
             ),
             "difference of the logits": (
                 D_FORWARD + "    return student_logits - teacher_logits\n",
-                "not right yet",
+                "these are differences of logits, and not of probabilities",
             ),
             "autograd": (
                 D_FORWARD
@@ -338,7 +391,7 @@ ANSWERS = {
                 + "    p = teacher_logits.softmax(-1)\n"
                 + "    loss = (p * (p.log() - leaf.log_softmax(-1))).sum()\n"
                 + "    return torch.autograd.grad(loss, leaf)[0]\n",
-                "does not require grad",
+                "autograd is switched off here",
             ),
         },
     },
@@ -372,6 +425,20 @@ ANSWERS = {
                 + "    r = (p / q).log()\n    return p * (r - (p * r).sum(-1, keepdim=True))\n",
                 "p and q have changed places",
             ),
+            "unweighted mean": (
+                D_REVERSE
+                + P_AND_Q
+                + "    r = (q / p).log()\n    return q * (r - r.mean(-1, keepdim=True))\n",
+                "the mean of r is weighted by p_s",
+            ),
+            "unweighted sum": (
+                D_REVERSE + P_AND_Q + "    r = (q / p).log()\n    return q * (r - r.sum(-1, keepdim=True))\n",
+                "the mean of r is weighted by p_s",
+            ),
+            "difference of the logits": (
+                D_REVERSE + "    return student_logits - teacher_logits\n",
+                "these are differences of logits, and not of probabilities",
+            ),
             "sign": (
                 D_REVERSE
                 + P_AND_Q
@@ -404,6 +471,18 @@ ANSWERS = {
                 + "    c, z = simplify(x[0]), x[1]\n"
                 + "    return divergence(student(c, z), teacher(c, z).detach()).sum()\n",
                 "the teacher read the simplified context",
+            ),
+            "sentence first": (
+                GENERAL
+                + "    z, c = x\n"
+                + "    return divergence(student(simplify(c), z), teacher(c, z).detach()).sum()\n",
+                "x is (c, z), and a model takes (c, z): the context comes first",
+            ),
+            "teacher asked the other way round": (
+                GENERAL
+                + "    c, z = x\n"
+                + "    return divergence(student(simplify(c), z), teacher(z, c).detach()).sum()\n",
+                "x is (c, z), and a model takes (c, z): the context comes first",
             ),
             "contexts exchanged": (
                 GENERAL

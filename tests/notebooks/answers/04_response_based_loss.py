@@ -115,6 +115,12 @@ ANSWERS = {
                 + "2 * temperature))\n    return torch.log2(once / twice)\n",
                 "this is how the value falls: the gradient is asked for",
             ),
+            "the value, and the natural logarithm": (
+                FALLS
+                + "    once, twice = (plain_kl(student_logits, teacher_logits, t).sum() for t in (temperature, "
+                + "2 * temperature))\n    return torch.log(once / twice)\n",
+                "this is how the value falls: the gradient is asked for",
+            ),
             "no chain rule": (
                 FALLS
                 + SIZE.replace("((q - p) / T)", "(q - p)")
@@ -186,6 +192,13 @@ ANSWERS = {
                 + "        logits, labels, mask = logits[:, :-1], labels[:, 1:], mask[:, :-1]\n"
                 + "    return logits[mask], labels[mask]\n",
                 "the mask is from before the shift",
+            ),
+            "mask first, then flat rows": (
+                COUNTED
+                + MASK
+                + "    rows, tokens = logits[mask], labels[mask]\n"
+                + '    return (rows[:-1], tokens[1:]) if kind == "causal" else (rows, tokens)\n',
+                "shift inside each sentence, before the mask",
             ),
             "padding kept": (
                 COUNTED + SHIFT + "    return logits.flatten(0, 1), labels.flatten()\n",
@@ -309,7 +322,13 @@ ANSWERS = {
             ),
             "sums": (
                 SHARES + "    return [losses[labels != -100].sum() for losses, labels in pieces]\n",
-                "the sum was not divided by the number of tokens",
+                "this is the sum of the piece: divide by the tokens of the whole batch",
+            ),
+            "means times their tokens": (
+                SHARES
+                + "    kept = [(losses, labels != -100) for losses, labels in pieces]\n"
+                + "    return [losses[mask].mean() * mask.sum() for losses, mask in kept]\n",
+                "this is the sum of the piece: divide by the tokens of the whole batch",
             ),
             "one number": (
                 SHARES
@@ -427,6 +446,10 @@ ANSWERS = {
             ),
             "ratio": (
                 LEFT + ENTROPY + "    return cross_entropy / entropy[labels != -100].mean()\n",
+                "this is a ratio: the difference is asked for",
+            ),
+            "share": (
+                LEFT + ENTROPY + "    return 1 - entropy[labels != -100].mean() / cross_entropy\n",
                 "this is a ratio: the difference is asked for",
             ),
             "hard-coded": (LEFT + "    return torch.tensor(0.3069)\n", "not right yet: got 0.3069, expected"),
