@@ -170,15 +170,15 @@ for number in range(1, 20):
 # | --- | --- | --- |
 # | teacher | the large model, which is there and does not change | 01 |
 # | student | the small model, which learns from the teacher | 02 |
-# | distillation | training a student on what its teacher says | 03 |
-# | token | a frequent word or a piece of a rare one: what models read and write | 01 |
+# | distillation | training a student on what its teacher says | 01 |
+# | tokens | frequent words, and pieces of rare ones: what models read and write | 01 |
 # | prefix | the words or tokens before the next one | 01 |
 # | logits | the numbers that a model gives to all tokens; softmax makes probabilities of them | 01 |
 # | temperature | what logits are divided by before softmax; above 1 the distribution is flatter | 01 |
 # | nat | the unit of natural logarithms of probabilities | 01 |
 # | entropy | how undecided a distribution is, in nats | 01 |
 # | mass | probability, added up over some tokens | 01 |
-# | padding | places that fill a batch up to one length; their labels are `-100`, and they must not count | 01 |
+# | padded | filled up to the length of the longest; such places have the label `-100` and do not count | 01 |
 # | parameters | the numbers in a model that training changes | 02 |
 # | dropout | in train mode, some of a model's numbers are set to 0 at random; in eval mode none | 02 |
 # | freeze | take a model's parameters out of training | 02 |
@@ -186,11 +186,11 @@ for number in range(1, 20):
 # | divergence | a number for two distributions: 0 where they are equal, more where they differ | 03 |
 # | forward KL | KL(teacher, student): the mean is the teacher's; the student must cover what the teacher says | 03 |
 # | reverse KL | KL(student, teacher): the mean is the student's; the student may keep to a part | 03 |
-# | reference | a translation by a person, or by the grammar in their place | 04 |
+# | references | translations by people, or by the grammar in their place | 04 |
 # | label | the token that a place is to give | 04 |
 # | cross-entropy | minus the mean log-probability that a student gives to labels, or to a teacher's distribution | 04 |
 # | D' | the inputs of the training; they need no references | 05 |
-# | update | one step of the optimizer, after one batch | 05 |
+# | updates | steps of the optimizer, one after each batch | 05 |
 # | epoch | one pass over all training sentences | 05 |
 # | baseline | the same student without a teacher, with the same compute | 05 |
 # | gap closed | how far distillation brings the student from the baseline to the teacher, as a share | 05 |

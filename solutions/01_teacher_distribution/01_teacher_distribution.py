@@ -1,7 +1,9 @@
 # %% [markdown]
 # # 01 · The teacher's distribution
 #
-# The lab's translation model is excellent, large, slow and expensive. It will be the *teacher* of a small model
+# The lab's translation model is excellent, large, slow and expensive. It will be the
+# *[teacher](../00_welcome/00_welcome.ipynb#Glossary)*
+# of a small model
 # for the app. What can it teach? More than its translations: how probable it finds each of them.
 #
 # That is the teacher's distribution,
@@ -106,7 +108,7 @@ quiz.show(
 #
 # $$\mathrm{Pr}^t(y | c, z) = \prod_{i=1}^{n} \mathrm{Pr}^t(y_i | c, z, y_{<i})$$
 #
-# $y_{<i}$ is the *prefix*: the words before word $i$.
+# $y_{<i}$ is the *[prefix](../00_welcome/00_welcome.ipynb#Glossary)*: the words before word $i$.
 
 # %% [markdown]
 # ### Exercise: the next word
@@ -230,7 +232,8 @@ print(type(teacher).__name__)
 #
 # ### Tokens
 #
-# Models do not read words but *tokens*: frequent words, and pieces of rare ones. All tokens together are the
+# Models do not read words but *[tokens](../00_welcome/00_welcome.ipynb#Glossary)*:
+# frequent words, and pieces of rare ones. All tokens together are the
 # vocabulary $V$. In shapes and in $\log V$, $V$ stands for how many there are. The token `</s>` ends a sentence.
 
 # %%
@@ -243,7 +246,8 @@ print(list(zip(ids, [tokenizer.decode([i]) for i in ids], strict=True)))
 # ### Logits
 #
 # The teacher gets the source and the target. It returns one row of numbers for each place of the target: how
-# well each token of $V$ would fit there. These are the *logits* $z_t$, `[batch, length, V]`. With an index, $z_t$
+# well each token of $V$ would fit there. These are the *[logits](../00_welcome/00_welcome.ipynb#Glossary)*
+# $z_t$, `[batch, length, V]`. With an index, $z_t$
 # is logits; without one, $z$ is the input.
 
 # %%
@@ -286,6 +290,7 @@ print("from", logits.min().item(), "to", logits.max().item())
 # The three dots are any axes before the last, such as batch and length.
 
 # %% [markdown]
+# $T$ is the *[temperature](../00_welcome/00_welcome.ipynb#Glossary)*.
 # $T = 1$ is the teacher as it was trained. A larger $T$ divides all logits, so their differences shrink and
 # the distribution gets flatter.
 #
@@ -470,12 +475,12 @@ quiz.show(
 # %% [markdown]
 # ## How undecided is the teacher?
 #
-# One number for a whole distribution, the *entropy*:
+# One number for a whole distribution, the *[entropy](../00_welcome/00_welcome.ipynb#Glossary)*:
 #
 # $$H(p_t) = - \sum_v p_t(v) \log p_t(v)$$
 #
 # 0 says: certain. $\log V$, for a vocabulary of that size, says: every token is as good as any other. Its
-# unit is the *nat*, because the logarithm is natural.
+# unit is the *[nat](../00_welcome/00_welcome.ipynb#Glossary)*, because the logarithm is natural.
 
 # %% [markdown]
 # By hand: for two tokens with 0.5 each, $H = -(0.5 \log 0.5 + 0.5 \log 0.5) = \log 2 = 0.693$ nats.
@@ -630,7 +635,8 @@ quiz.show(
 # Each term is one entry of a row of $\log p_t$: that of the token which really stands there.
 
 # %% [markdown]
-# Sentences in a batch differ in length. The short ones are *padded*: their labels end in `-100`, which is no
+# Sentences in a batch differ in length. The short ones are *[padded](../00_welcome/00_welcome.ipynb#Glossary)*:
+# their labels end in `-100`, which is no
 # token and must not count.
 
 # %%
@@ -751,7 +757,8 @@ print(f"{'all six':27} teacher {found.sum():.3f}   truth 1.000")
 # One row of $P_t$ has as many numbers as $V$ has tokens: 800 here, 100,000 and more in large models, for
 # every place of every sentence. Storing them all fills disks.
 #
-# But most are nearly 0. How many tokens, the most probable first, hold 99% of the probability, the *mass*?
+# But most are nearly 0. How many tokens, the most probable first, hold 99% of the probability, the
+# *[mass](../00_welcome/00_welcome.ipynb#Glossary)*?
 
 # %% [markdown]
 # ### Exercise: tokens for a mass
@@ -845,7 +852,8 @@ for temperature in (1.0, 4.0):
 # %% [markdown]
 # ## Where this stands, and what to read
 #
-# That a large model's whole output teaches more than its best answer is the idea of knowledge distillation.
+# That a large model's whole output teaches more than its best answer is the idea of knowledge
+# [distillation](../00_welcome/00_welcome.ipynb#Glossary).
 # The word and the temperature are from Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural
 # Network* (2015). Before that, Buciluă, Caruana and Niculescu-Mizil compressed ensembles into one small
 # model: *Model Compression* (2006).

@@ -4,7 +4,7 @@ release_files = ["runs.json"]
 # # 02 · The student's distribution
 #
 # The teacher of notebook 01 answers well. It is too large for a phone. The app gets a smaller model, the
-# *student*, and that has a distribution as well:
+# *[student](../00_welcome/00_welcome.ipynb#Glossary)*, and that has a distribution as well:
 #
 # $$P_\theta^s = \mathrm{Pr}_\theta^s(\cdot | c', z)$$
 #
@@ -114,7 +114,8 @@ quiz.show(
 # %% [markdown]
 # ## What does a model weigh?
 #
-# A model's size is its number of *parameters*, the numbers that training sets. It follows from a few lines of
+# A model's size is its number of *[parameters](../00_welcome/00_welcome.ipynb#Glossary)*,
+# the numbers that training sets. It follows from a few lines of
 # the model's configuration:
 
 # %%
@@ -589,7 +590,8 @@ plots.distributions(vocabulary, {name: after_wo(model).tolist() for name, model 
 # %% [markdown]
 # ## A teacher that stands still
 #
-# In training, *dropout* sets random numbers inside a model to 0, so that it learns not to lean on any of
+# In training, *[dropout](../00_welcome/00_welcome.ipynb#Glossary)*
+# sets random numbers inside a model to 0, so that it learns not to lean on any of
 # them. A model does so in *train mode*. Ask the teacher twice, in train mode:
 
 # %%
@@ -613,7 +615,9 @@ ask_twice(teacher_model)
 # In *eval mode* there is no dropout, and one question has one answer. Only an answer that
 # stays the same can be learned.
 #
-# The second danger is training itself. It changes each parameter that asks for a gradient. To *freeze* a model
+# The second danger is training itself. It changes each parameter that asks for a gradient. To
+# *[freeze](../00_welcome/00_welcome.ipynb#Glossary)*
+# a model
 # is to have none of its parameters ask.
 #
 # | | the teacher | the student |
@@ -725,7 +729,9 @@ quiz.show(
 # %% [markdown]
 # ## How often do they agree?
 #
-# How near is a student to its teacher? A first, coarse measure: *agreement*. At each place of the target, is
+# How near is a student to its teacher? A first, coarse measure:
+# *[agreement](../00_welcome/00_welcome.ipynb#Glossary)*.
+# At each place of the target, is
 # the student's most probable token the teacher's?
 #
 # Both read the right translation up to that place. So they are asked the same questions.

@@ -229,9 +229,11 @@ for i in range(20 if profile != "grade" else 1):
 # %% [markdown]
 # ## The loop
 #
-# One pass through $D'$ is an *epoch*. In every epoch the batches come in another order.
+# One pass through $D'$ is an *[epoch](../00_welcome/00_welcome.ipynb#Glossary)*.
+# In every epoch the batches come in another order.
 #
-# A run is planned in *updates*, not in epochs. An epoch of 300 sentences and one of 4,000 are not the same work; 500
+# A run is planned in *[updates](../00_welcome/00_welcome.ipynb#Glossary)*,
+# not in epochs. An epoch of 300 sentences and one of 4,000 are not the same work; 500
 # updates are.
 
 # %% [markdown]
@@ -316,7 +318,9 @@ assert list(lr) == [1.0, 2.0, 3.0], "each update has its own learning rate"
 # %% [markdown]
 # ## $D'$: inputs, and no references
 #
-# Look at the objective again: no reference stands in it. The teacher says what is right. So $D'$ may hold any
+# Look at the objective again: no reference stands in it. The teacher says what is right. So
+# [$D'$](../00_welcome/00_welcome.ipynb#Glossary)
+# may hold any
 # sentence that users might type.
 #
 # One thing is missing. Teacher and student give a distribution *after a prefix*. Whose prefix, where nobody has
@@ -441,7 +445,7 @@ for example in d_prime[:3]:
 # ## A fair baseline
 #
 # Does the teacher help? Without one the app team would train the same small model on the 300 pairs, by cross-entropy.
-# That is the *baseline*.
+# That is the *[baseline](../00_welcome/00_welcome.ipynb#Glossary)*.
 #
 # It must differ in what is claimed to help, and in nothing else:
 #
@@ -668,7 +672,7 @@ for name, seeds in compared.items():
 print(f"{'teacher':24} BLEU {record['teacher']['bleu']:.1f}")
 
 # %% [markdown]
-# *Gap closed* is the share of the way from the baseline to the teacher:
+# *[Gap closed](../00_welcome/00_welcome.ipynb#Glossary)* is the share of the way from the baseline to the teacher:
 # `(student - baseline) / (teacher - baseline)`. It is only as sound as its baseline: a weak one makes every method
 # look good.
 #
@@ -756,7 +760,8 @@ print(f"soft cross-entropy of the teacher on itself: {soft_cross_entropy(z_t, z_
 #
 # $$\mathrm{CE}(P_t, P_\theta^s) = H(P_t) + \mathrm{KL}(P_t \| P_\theta^s)$$
 #
-# KL can reach 0. Cross-entropy on soft labels cannot go below the teacher's entropy. That is its *floor*.
+# KL can reach 0. Cross-entropy on soft labels cannot go below the teacher's entropy. That is its
+# *[floor](../00_welcome/00_welcome.ipynb#Glossary)*.
 
 # %% [markdown]
 # ### Exercise: above the floor
