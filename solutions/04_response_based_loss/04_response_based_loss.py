@@ -391,7 +391,7 @@ quiz.show(
     answer,
     {
         "A": "Adam makes up for a factor before the whole loss. Here one of two parts shrinks.",
-        "B": "Its gradient is over two thousand times smaller, see the figure. The other part's is not. The run looks fine.",
+        "B": "Its gradient is over two thousand times smaller. The other part's is not. The run looks fine.",
         "C": "A higher temperature makes the gradient of KL smaller. See the figure.",
         "D": "None of the four bugs raises an error. That is why they are met so often.",
     },
