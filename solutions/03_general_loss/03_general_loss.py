@@ -140,7 +140,8 @@ quiz.show(
 # %% [markdown]
 # ## The loss itself: how far is $p_s$ from $p_t$?
 #
-# A *divergence* takes two distributions and returns a number: 0 if they are equal, more if they differ. There
+# A *[divergence](../00_welcome/00_welcome.ipynb#Glossary)*
+# takes two distributions and returns a number: 0 if they are equal, more if they differ. There
 # are many. You will write four.
 #
 # All of them have the same contract:
@@ -374,7 +375,9 @@ plots.divergence_along_target(target, measured, measure="nats")
 
 # %% [markdown]
 # Forward KL asks: *what does the teacher say that the student misses?* Reverse KL asks: *what does the student
-# say that the teacher would not?* Our student says too much, and reverse KL minds more.
+# say that the teacher would not?* Our student says too much, and
+# [reverse KL](../00_welcome/00_welcome.ipynb#Glossary)
+# minds more.
 
 # %% [markdown]
 # ## Exercise: the generalised Jensen-Shannon divergence
@@ -389,7 +392,8 @@ plots.divergence_along_target(target, measured, measure="nats")
 
 # %% [markdown]
 # What happens at the ends? For $\beta \to 0$ the mixture becomes $p_s$, so the first part becomes $\beta$ times
-# *forward KL*, and the second vanishes faster. Divide by $\beta (1 - \beta)$ and see:
+# *[forward KL](../00_welcome/00_welcome.ipynb#Glossary)*,
+# and the second vanishes faster. Divide by $\beta (1 - \beta)$ and see:
 
 # %%
 for beta in (0.5, 0.1, 0.01, 0.001):

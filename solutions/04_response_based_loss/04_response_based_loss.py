@@ -367,7 +367,10 @@ comparison_plots.along_temperature(temperatures, both)
 # limit, and a good habit before it.
 
 # %% [markdown]
-# Training may add a second part: the cross-entropy on translations by people, *references*. It has no $T$.
+# Training may add a second part: the [cross-entropy](../00_welcome/00_welcome.ipynb#Glossary)
+# on translations by people,
+# *[references](../00_welcome/00_welcome.ipynb#Glossary)*.
+# It has no $T$.
 #
 # ### Quiz
 #
@@ -426,7 +429,8 @@ print("decoder-only reads\n", one_row["input_ids"], "\nlabels\n", one_row["label
 # In the decoder-only batch the prompt has labels `-100` as well. The student should learn to answer, not to
 # write the user's questions.
 #
-# `-100` says: this place does not count. It says so of the *label*. Shift the labels, and it moves with them.
+# `-100` says: this place does not count. It says so of the *[label](../00_welcome/00_welcome.ipynb#Glossary)*.
+# Shift the labels, and it moves with them.
 
 # %% [markdown]
 # ### Exercise: what counts
