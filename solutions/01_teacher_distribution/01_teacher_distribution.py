@@ -372,7 +372,8 @@ checks.function(
 )
 
 # %% test="log_softmax" points=3
-assert abs(float(log_softmax(torch.zeros(4), 1.0)[0]) + 1.3863) < 1e-3, "four equal logits: log 0.25 each"
+one_to_three = torch.tensor([1.0, 3.0]).log() * 2
+assert abs(float(log_softmax(one_to_three, 2.0)[0]) + 1.3863) < 1e-3, "1 to 3, T = 2: the first is log 0.25"
 ### BEGIN HIDDEN TESTS
 for inputs in (
     fresh("logits", "temperature"),
@@ -545,7 +546,8 @@ checks.function(
 )
 
 # %% test="entropy" points=2
-assert abs(float(entropy(torch.zeros(4), 1.0)) - 1.3863) < 1e-3, "four equal logits: log 4 nats"
+unequal = torch.tensor([0.5, 0.25, 0.25]).log()
+assert abs(float(entropy(unequal, 1.0)) - 1.0397) < 1e-3, "0.5, 0.25, 0.25: 1.5 log 2 nats"
 ### BEGIN HIDDEN TESTS
 for inputs in (
     fresh("logits", "temperature"),
