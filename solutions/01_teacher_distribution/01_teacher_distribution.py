@@ -251,8 +251,7 @@ print(list(zip(ids, [tokenizer.decode([i]) for i in ids], strict=True)))
 # is logits; without one, $z$ is the input.
 
 # %%
-from kdlab.experiment import encode_pairs
-from kdlab.text.batches import collate
+from kdlab.text.batches import collate, encode_pairs
 from kdlab.text.parallel import ParallelText
 
 

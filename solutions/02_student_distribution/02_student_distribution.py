@@ -563,7 +563,7 @@ for name, student in students.items():
 
 # %%
 from kdlab.evaluation import model_logits
-from kdlab.experiment import encode_pairs
+from kdlab.text.batches import encode_pairs
 from kdlab.text.batches import collate
 from kdlab.text.parallel import ParallelText
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kdlab.evaluation import distance_to_teacher
-from kdlab.experiment import encode_pairs
+from kdlab.text.batches import encode_pairs
 from kdlab.files import read_json, write_json
 from kdlab.phrasebook_teacher import phrasebook_teacher
 from kdlab.profiles import Recipe
