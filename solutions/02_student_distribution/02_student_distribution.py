@@ -563,8 +563,7 @@ for name, student in students.items():
 
 # %%
 from kdlab.evaluation import model_logits
-from kdlab.text.batches import encode_pairs
-from kdlab.text.batches import collate
+from kdlab.text.batches import collate, encode_pairs
 from kdlab.text.parallel import ParallelText
 
 examples = encode_pairs(tokenizer, ParallelText(["Where is the bank?"], ["Wo ist die Bank?"]))

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kdlab.evaluation import distance_to_teacher
-from kdlab.text.batches import encode_pairs
 from kdlab.files import read_json, write_json
 from kdlab.phrasebook_teacher import phrasebook_teacher
 from kdlab.profiles import Recipe
 from kdlab.student_init import copied_student
 from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.teachers import LiveTeacher
+from kdlab.text.batches import encode_pairs
 from kdlab.text.parallel import ParallelText
 from kdlab.training import TrainingData, train
 
