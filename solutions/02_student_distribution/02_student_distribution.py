@@ -48,14 +48,14 @@ profile = choose_profile(profile)
 #
 # The teacher was $\mathrm{Pr}^t(\cdot | c, z)$. Both are one number for each possible output. What differs:
 #
-# | | is | in this notebook |
+# | letter | meaning | in this notebook |
 # | --- | --- | --- |
 # | s | the student, another model | smaller |
 # | $\theta$ | its parameters: what training changes | random, or the teacher's |
 # | $z$ | the user's input | the same sentence |
-# | $c'$ | the context that the student is given | $c' = c$: nothing |
+# | $c'$ | the context that the student is given | nothing, as for the teacher: $c' = c$ |
 #
-# The teacher's formula has no $\theta$. Its parameters are done.
+# The teacher's formula has no $\theta$: nothing in it will be trained.
 
 # %% [markdown]
 # > **Where $c'$ comes from: notebook 06.** The lab can tell its teacher what the app never knows, such as
@@ -131,8 +131,8 @@ for name in lines.split():
 # | --- | --- | --- |
 # | linear layer from a to b | a matrix and a bias | `a * b + b` |
 # | layer norm | a scale and a bias | `2 * d` |
-# | attention | 4 linear layers from d to d (query, key, value, output) | |
-# | feed-forward part | 2 linear layers: d to `ffn_dim`, and back | |
+# | attention | 4 linear layers from d to d (query, key, value, output) | yours to work out |
+# | feed-forward part | 2 linear layers: d to `ffn_dim`, and back | yours to work out |
 
 # %% [markdown]
 # | layer | attentions | feed-forward parts | layer norms |
@@ -296,7 +296,7 @@ print(f"{right_count(marian_config(opus, vocabulary=58_101)):,} parameters")
 # > - `sizes` is a dict: name -> `(all parameters, parameters in the layers)`.
 # > - A student fits if *all* its parameters, of `bits` bits each, take at most `megabytes`. One that fills them
 # >   exactly fits.
-# > - Of those that fit, choose the one with the most parameters *in its layers*.
+# > - Of those that fit, choose the one with the most parameters *in its layers*. No two have the same number there.
 #
 # By hand: `{"wide": (300_000, 100_000), "deep": (250_000, 150_000)}`, at 8 bits. In 0.3 megabytes both fit, and
 # `"deep"` has more in its layers. In 0.2 none fits: `None`.
@@ -627,6 +627,7 @@ ask_twice(teacher_model)
 # %% [markdown]
 # Neither row of the table comes by itself. A new model asks for gradients. `from_pretrained` hands over models in
 # eval mode. And a student that was copied from a frozen teacher with `copy.deepcopy` is frozen too.
+# (Our small students have dropout 0, so for them the mode changes nothing. The next student may have some.)
 #
 # | on a module | what it does to the module and all modules inside it |
 # | --- | --- |
@@ -814,7 +815,7 @@ assert float(agreement(both.flip(-1), both, padded)) == 0.0, "a student that nev
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Now measure the two students on sentences that none of them will be trained on.
+# Now measure the two students on sentences that neither of them will be trained on.
 
 # %%
 from kdlab.evaluation import distance_to_teacher
@@ -861,11 +862,11 @@ live = distance_to_teacher(students["copied"], teacher, test)["agreement"]
 print(f"copied, after {updates} updates: {live:.1%}")
 
 # %% [markdown]
-# The other runs are in `runs.json`, with the command and the machine that made them.
+# The other runs are in `runs.json`, with the machine that made them.
 
 # %%
 runs = json.loads(Path("runs.json").read_text(encoding="utf-8"))
-print(runs["command"], "on", runs["machine"])
+print("on", runs["machine"])
 for name, found in runs["students"].items():
     each = ", ".join(f"{run['agreement']:.1%}" for run in found)
     print(f"{name:17} {found[0]['parameters']:7,} parameters, agreement {each}")
@@ -896,6 +897,7 @@ agreement_against_size(measured, teacher=runs["teacher_parameters"])
 # %% [markdown]
 # The first seed of each during its training, on other sentences: a distance that looks at the whole distributions,
 # not at first choices alone. It is 0 where both are the same. Notebook 03 defines it.
+# The circle marks the lowest value of each.
 
 # %%
 curves = {name: found[0]["validation_curve"] for name, found in runs["students"].items()}

@@ -92,7 +92,8 @@ labelled, validation = examples[:300], examples[300:]
 print(pairs[0].source, "->", pairs[0].target)
 
 # %% [markdown]
-# `epochs_of` cuts examples into batches. A batch may hold 400 tokens: its rows, times the longest sentence in it.
+# `epochs_of` cuts examples into batches. A batch may hold 400 tokens: its rows, times the longest sentence in it,
+# source or target. `batches_of(...)` gives a function, and `(0)` its epoch 0.
 
 
 # %%
@@ -125,7 +126,8 @@ for name, values in batch.items():
 # > - `loss(student_logits, teacher_logits, labels)` returns one number, a tensor. The labels are `batch["labels"]`.
 # > - The student may come in eval mode, and with old gradients. Neither must matter.
 # > - The gradient that the optimizer gets is at most `max_norm` long, as a whole.
-# > - No gradient reaches the teacher's parameters, whatever the loss does.
+# > - No gradient reaches the teacher's parameters, whatever the loss does. (`no_grad` also saves the graph's memory;
+# >   a `detach` is accepted.)
 #
 # By hand: a gradient of two entries, 3 and 4, is 5 long. With `max_norm` 1 it becomes 0.6 and 0.8.
 
@@ -320,11 +322,10 @@ assert list(lr) == [1.0, 2.0, 3.0], "each update has its own learning rate"
 #
 # Look at the objective again: no reference stands in it. The teacher says what is right. So
 # [$D'$](../00_welcome/00_welcome.ipynb#Glossary)
-# may hold any
-# sentence that users might type.
+# may hold any sentence that users might type.
 #
-# One thing is missing. Teacher and student give a distribution *after a prefix*. Whose prefix, where nobody has
-# translated the sentence?
+# One thing is missing. Teacher and student give a distribution *after a prefix*. Whose prefix do we take, if there is
+# no translation?
 
 # %% [markdown]
 # The teacher's own. It writes a translation, and at each place both are asked: what comes next?
