@@ -64,13 +64,19 @@ phrasebook = Phrasebook("small")
 
 
 def draw_prefix(seed: int) -> dict[str, Any]:
-    """One that not all translations begin with, and that can go on with different words, in different shares."""
-    for pair in phrasebook.sample(50, seed):
+    """One that not all translations begin with, and that goes on with different words, in different shares, one of them in
+    several translations."""
+    for pair in phrasebook.sample(400, seed):
         words = pair.target.split(" ")
         for n in range(1, len(words)):
             after = phrasebook.next_word_distribution(pair.source, words[:n])
             share = sum(p for _, p in begun(pair.source, words[:n]))
-            if share < 0.9 and max(after.values()) - min(after.values()) > 0.01:
+            last = overwritten(pair.source, words[:n])
+            if (
+                share < 0.9
+                and max(after.values()) - min(after.values()) > 0.01
+                and max(abs(after[word] - last[word]) for word in after) > 0.01
+            ):
                 return {"source": pair.source, "prefix_words": words[:n]}
     raise AssertionError(f"seed {seed} has no such sentence")
 
@@ -114,6 +120,11 @@ def best_alone(source: str, prefix_words: list[str]) -> dict[str, float]:
     return {max(after, key=after.__getitem__): 1.0}
 
 
+def overwritten(source: str, prefix_words: list[str]) -> dict[str, float]:
+    last = dict(begun(source, prefix_words))
+    return {word: p / sum(last.values()) for word, p in last.items()}
+
+
 next_word = Exercise(
     "next_word",
     phrasebook.next_word_distribution,
@@ -123,6 +134,7 @@ next_word = Exercise(
         "joint": (lambda x, y: weighed(begun(x, y)), mistakes.not_conditioned),
         "counted": (counted, mistakes.equal_shares),
         "best": (best_alone, mistakes.only_the_best),
+        "overwritten": (overwritten, mistakes.last_one_alone),
     },
 )
 
