@@ -64,8 +64,8 @@ phrasebook = Phrasebook("small")
 
 
 def draw_prefix(seed: int) -> dict[str, Any]:
-    """One that not all translations begin with, and that goes on with different words, in different shares; one of these
-    words in several translations."""
+    """One that not all translations begin with, and that goes on with different words, in different shares; one of
+    these words in several translations."""
     for pair in phrasebook.sample(400, seed):
         words = pair.target.split(" ")
         for n in range(1, len(words)):
