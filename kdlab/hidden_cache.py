@@ -173,7 +173,8 @@ class CachedHiddenTeacher:
     def hidden_logits(self, batch: Batch) -> HiddenLogits:
         """See `HiddenTeacher`."""
         labels = target_labels(batch)
-        tokens = self.cache.read(ids_of_rows(batch))
+        example_ids = ids_of_rows(batch)
+        tokens = self.cache.read(example_ids)
         hidden = torch.zeros(*labels.shape, self.cache.width)
         hidden[places_of_targets(batch, self.cache)] = tokens
         head = self.cache.head

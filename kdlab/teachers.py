@@ -249,7 +249,8 @@ class CachedTeacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> TopK:
         labels = target_labels(batch)
-        tokens = self.cache.read(ids_of_rows(batch))
+        example_ids = ids_of_rows(batch)
+        tokens = self.cache.read(example_ids)
         inside = places_of_targets(batch, self.cache)
         shape = (*labels.shape, tokens.indices.shape[-1])
         indices = torch.full(shape, -1)

@@ -278,7 +278,7 @@ def test_flags_of_the_loss_reach_the_students(run):
         (["--lmbda", "0.5", "--level", "sequence"], "lmbda: got 0.5 with the level 'sequence'"),
         (["--lmbda", "0.5", "--ce-weight", "0.5"], "ce_weight: got 0.5 with lmbda"),
         (["--teacher", "a", "--teacher", "b", "--level", "sequence"], "teacher: got 2 models with the level"),
-        (["--cache-teacher", "--level", "sequence"], "cache_teacher: got 'top-k' with the level 'sequence'"),
+        (["--cache-teacher", "--level", "sequence"], "cache_teacher: got top-k with the level 'sequence'"),
         (
             ["--cache-teacher", "hidden", "--level", "word", "--teacher", "a", "--teacher", "b"],
             "cache_teacher: got 'hidden' with 2 teachers",
