@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlab.distributions import TopK
 from kdlab.loss_probe import Loss
 from kdlab.model_io import Batch, target_logits
 from kdlab.text.batches import BatchSchedule, Example, collate, example_lengths
 
 #: What a teacher does, and a student: a batch goes in, logits [batch, length, vocabulary] come out.
-Asked = Callable[[Batch], Tensor]
+Asked = Callable[[Batch], Tensor | TopK]
 
 
 class OnBatches(nn.Module):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 
 import torch
 from torch import Tensor, nn
 
+from kdlab.distributions import TopK
 from kdlab.fitting import adam
-from kdlab.model_io import Batch, target_labels, target_logits
+from kdlab.loop import OnBatches, training_loop, training_step
+from kdlab.model_io import Batch, target_labels
 from kdlab.teachers import Teacher
 
 # Takes student's logits, teacher's logits [batch, targets, vocabulary] and labels [batch, targets].
@@ -49,20 +52,25 @@ def short_run(
     if not batches:
         raise ValueError("batches: got none, expected at least one")
     optimizer = adam(student.parameters(), learning_rate)
-    warmup = math.ceil(WARMUP * len(batches))
-    losses = []
-    student.train()
-    for update, batch in enumerate(batches):
-        value = loss(target_logits(student, batch), _whole(teacher(batch)), target_labels(batch))
-        losses.append(float(value.detach()))
-        if not math.isfinite(losses[-1]):
-            raise ValueError(f"loss: got {losses[-1]} at update {update}, expected a finite number")
-        optimizer.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        share = min((update + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * update / len(batches)))
-        optimizer.param_groups[0]["lr"] = learning_rate * share
-        optimizer.step()
+    asked, warmup, updates = OnBatches(student), math.ceil(WARMUP * len(batches)), count()
+
+    def step(batch: Batch) -> float:
+        update = next(updates)
+
+        def aligned(student_logits: Tensor, teacher_logits: Tensor | TopK, _: Tensor) -> Tensor:
+            value = loss(student_logits, _whole(teacher_logits), target_labels(batch))
+            if not value.isfinite():
+                raise ValueError(f"loss: got {value.item()} at update {update}, expected a finite number")
+            return value
+
+        return training_step(asked, teacher, batch, aligned, optimizer, max_norm=1.0)
+
+    def rate(update: int) -> float:
+        return learning_rate * min(
+            (update + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * update / len(batches))
+        )
+
+    losses = training_loop(step, lambda _: batches, len(batches), optimizer, rate)
     student.eval()
     return losses
 
