@@ -83,7 +83,7 @@ def identity(
     examples: Sequence[Example] | None = None,
     keep: Keep | KeepHidden | None = None,
 ) -> dict[str, Any]:
-    """What a cache is made from, by fingerprints; only of what is given. who opens it compares.
+    """What a cache is made from, by fingerprints; only of what is given. Who opens it compares.
 
     The tokenizer's fingerprint is that of its vocabulary and special tokens; how it cuts shows in the examples.
 

@@ -204,8 +204,8 @@ class HiddenRecorder:
         self.teacher, self.keep, self.head = teacher, keep, teacher.linear_head()
 
     def describe(self, batch: Batch) -> dict[str, Any]:
-        self.pack(batch)
         found = self.teacher.hidden_logits(batch)
+        self._packed(found, batch)
         self.arrays = (
             {"weight": found.weight} if found.bias is None else {"weight": found.weight, "bias": found.bias}
         )
@@ -220,8 +220,10 @@ class HiddenRecorder:
         return _layout(manifest)
 
     def pack(self, batch: Batch) -> PackedHidden:
-        hidden = self.teacher.hidden_logits(batch).hidden
-        return PackedHidden.of(hidden[target_labels(batch) != -100], self.keep.bits)
+        return self._packed(self.teacher.hidden_logits(batch), batch)
+
+    def _packed(self, found: HiddenLogits, batch: Batch) -> PackedHidden:
+        return PackedHidden.of(found.hidden[target_labels(batch) != -100], self.keep.bits)
 
     def joined(self, parts: Sequence[PackedHidden]) -> PackedHidden:
         return PackedHidden.joined(parts)
