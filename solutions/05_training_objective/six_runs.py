@@ -19,7 +19,8 @@ from student_and_baseline import keep
 from torch import Tensor, nn
 
 import kdlab
-from kdlab.diagnostic_case import kl, label_scores, with_rolled
+from kdlab.diagnostic_batches import with_rolled
+from kdlab.diagnostic_values import kl, label_scores
 from kdlab.distributions import log_probabilities
 from kdlab.files import read_json
 from kdlab.loop import OnBatches, epochs_of, training_loop, training_step, warm_up_and_down
