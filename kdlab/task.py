@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kdlab.profiles import PhrasebookSizes
 from kdlab.settings import Settings
 from kdlab.text.parallel import Corpus, ParallelText, read_corpus
-from kdlab.text.phrasebook import Pair, Phrasebook
+from kdlab.text.phrasebook import Phrasebook
 
 DATA_SEED = 0
 
@@ -55,15 +54,11 @@ def phrasebook_task(sizes: PhrasebookSizes) -> Task:
     phrasebook = Phrasebook("small" if sizes.grammar == "small" else "full")
     counts = [sizes.test, sizes.validation, sizes.labelled]
     pairs = iter(phrasebook.sample(sum(counts), DATA_SEED))
-    test, validation, labelled = (_as_text([next(pairs) for _ in range(count)]) for count in counts)
+    test, validation, labelled = (ParallelText.of([next(pairs) for _ in range(count)]) for count in counts)
     held_out = [*test.sources, *validation.sources]
     unlabelled = phrasebook.sample(sizes.unlabelled, DATA_SEED + 1, exclude=[*held_out, *labelled.sources])
     teacher = phrasebook.sample(sizes.teacher, DATA_SEED + 2, exclude=held_out, repeats=True)
     corpus = Corpus(
-        "phrasebook", ("en", "de"), labelled, validation, {"test": test}, _as_text(unlabelled).sources
+        "phrasebook", ("en", "de"), labelled, validation, {"test": test}, ParallelText.of(unlabelled).sources
     )
-    return Task(corpus, _as_text(teacher), phrasebook)
-
-
-def _as_text(pairs: Sequence[Pair]) -> ParallelText:
-    return ParallelText([pair.source for pair in pairs], [pair.target for pair in pairs])
+    return Task(corpus, ParallelText.of(teacher), phrasebook)

@@ -15,6 +15,7 @@ from kdlab import processes
 from kdlab.commands.shared import positive, program, quiet, seed
 from kdlab.divergences import FAMILY
 from kdlab.filters import FILTER_SETS
+from kdlab.provenance import versions
 
 REPORT = "report.json"
 RUN = "run.json"
@@ -271,19 +272,3 @@ def _arguments(chosen: argparse.Namespace) -> list[str]:
             for one in value if isinstance(value, list) else [value]:
                 parts += [option, str(one)]
     return parts
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that the figures depend on.
-
-    >>> list(versions())
-    ['python', 'kdlab', 'torch', 'transformers', 'tokenizers', 'sacrebleu']
-    """
-    import platform
-    from importlib.metadata import version
-
-    from kdlab import __version__
-
-    packages = ("torch", "transformers", "tokenizers", "sacrebleu")
-    installed = {name: version(name) for name in packages}
-    return {"python": platform.python_version(), "kdlab": __version__, **installed}

@@ -15,7 +15,10 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdlab.text.phrasebook import Pair
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,17 @@ class ParallelText:
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> ParallelText:
+        """The phrasebook's pairs as a text.
+
+        >>> from kdlab.text.phrasebook import Phrasebook
+        >>> len(ParallelText.of(Phrasebook("small").sample(3, seed=0)))
+        3
+        """
+        kept = list(pairs)
+        return cls([pair.source for pair in kept], [pair.target for pair in kept])
 
 
 @dataclass(frozen=True)

@@ -822,9 +822,7 @@ from kdlab.evaluation import distance_to_teacher
 
 number = 4000 if profile != "grade" else 20
 pairs = phrasebook.sample(number, seed=2)
-examples = encode_pairs(
-    tokenizer, ParallelText([pair.source for pair in pairs], [pair.target for pair in pairs])
-)
+examples = encode_pairs(tokenizer, ParallelText.of(pairs))
 training, validation, test = (
     examples[: -(number // 10)],
     examples[-(number // 10) : -(number // 20)],

@@ -9,19 +9,16 @@ Each takes about a minute on one CPU core. The notebook trains the last of them 
 from __future__ import annotations
 
 import argparse
-import platform
 import tempfile
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from kdlab.evaluation import distance_to_teacher
 from kdlab.files import read_json, write_json
 from kdlab.phrasebook_teacher import phrasebook_teacher
 from kdlab.profiles import Recipe
+from kdlab.provenance import made_with
 from kdlab.student_init import copied_student
 from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.teachers import LiveTeacher
@@ -89,9 +86,7 @@ def main() -> None:
     phrasebook, tokenizer, teacher = phrasebook_teacher(may_train=True)
     assert isinstance(teacher, LiveTeacher)  # it may be trained
     pairs = phrasebook.sample(4000, seed=2)  # as in the notebook
-    examples = encode_pairs(
-        tokenizer, ParallelText([pair.source for pair in pairs], [pair.target for pair in pairs])
-    )
+    examples = encode_pairs(tokenizer, ParallelText.of(pairs))
     data, test = TrainingData(examples[:3600], examples[3600:3800]), examples[3800:]
     for name in [wanted.only] if wanted.only else WIDTHS:
         for seed in SEEDS if wanted.seed is None else (wanted.seed,):
@@ -101,12 +96,7 @@ def main() -> None:
                 continue
             done.append(run(name, seed, teacher, tokenizer, data, test))
             record |= {
-                "command": "python solutions/02_student_distribution/five_students.py",
-                "machine": f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} thread",
-                "versions": {
-                    "python": platform.python_version(),
-                    **{package: version(package) for package in ("kdlab", "torch", "transformers")},
-                },
+                **made_with("python solutions/02_student_distribution/five_students.py"),
                 "recipe": asdict(RECIPE),
                 "teacher_parameters": count_parameters(teacher.model),
                 "test_tokens": sum(len(example.target_ids) for example in test),

@@ -7,18 +7,17 @@ A student takes one to two minutes on a core. A seed that runs.json holds alread
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 import kdlab
 from kdlab.evaluation import distance_to_teacher
 from kdlab.files import read_json, write_json
 from kdlab.model_io import target_logits
 from kdlab.phrasebook_teacher import phrasebook_teacher
+from kdlab.provenance import made_with
 from kdlab.short_run import short_run, shuffled_batches
 from kdlab.students import Architecture, new_model
 from kdlab.text.batches import collate, encode_pairs
@@ -27,6 +26,7 @@ from kdlab.text.parallel import ParallelText
 SEEDS = (0, 1, 2)
 SIZES = {"sentences": 3000, "validation": 256, "rows": 32, "updates": 400, "learning_rate": 5e-3}
 STUDENT = Architecture(d_model=48, encoder_layers=1, decoder_layers=1, ffn=192, dropout=0.0)
+COMMAND = "python solutions/04_response_based_loss/padding_runs.py"
 RECORD = Path(__file__).with_name("runs.json")
 
 
@@ -39,8 +39,7 @@ def main() -> None:
     phrasebook, tokenizer, teacher = phrasebook_teacher(may_train=True)
 
     def encoded(sentences: int, seed: int) -> list[Any]:
-        pairs = phrasebook.sample(sentences, seed)
-        return encode_pairs(tokenizer, ParallelText([p.source for p in pairs], [p.target for p in pairs]))
+        return encode_pairs(tokenizer, ParallelText.of(phrasebook.sample(sentences, seed)))
 
     def batches(examples: list[Any], seed: int) -> list[Any]:
         pad = tokenizer.pad_token_id
@@ -67,7 +66,7 @@ def main() -> None:
             run |= distance_to_teacher(student, teacher, validation)
             record["runs"].append({k: round(v, 4) if isinstance(v, float) else v for k, v in run.items()})
             print(record["runs"][-1], flush=True)
-            write_json(RECORD, described() | {"runs": record["runs"]})
+            write_json(RECORD, made_with(COMMAND) | SIZES | {"runs": record["runs"]})
 
 
 @torch.no_grad()
@@ -79,20 +78,6 @@ def measured(student, teacher, batches) -> dict[str, float]:
         total, places = total + float(places_of_batch.sum()), places + places_of_batch.numel()
         padding += int((batch["labels"] == -100).sum())
     return {"kl_every_place": total / places, "padding_share": padding / places}
-
-
-def described() -> dict[str, Any]:
-    return {
-        "command": "python solutions/04_response_based_loss/padding_runs.py",
-        "machine": f"{platform.system()} {platform.machine()}, CPU, 1 thread",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "kdlab": kdlab.__version__,
-        },
-        **SIZES,
-    }
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ from kdlab.text.batches import encode_pairs
 from kdlab.text.parallel import ParallelText
 
 pairs = phrasebook.sample(450, seed=6)
-examples = encode_pairs(tokenizer, ParallelText([p.source for p in pairs], [p.target for p in pairs]))
+examples = encode_pairs(tokenizer, ParallelText.of(pairs))
 labelled, validation = examples[:300], examples[300:]
 print(pairs[0].source, "->", pairs[0].target)
 

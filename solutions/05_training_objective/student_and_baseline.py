@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import platform
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from kdlab.generation import Search, translate
 from kdlab.loop import OnBatches, epochs_of, training_loop, training_step, warm_up_and_down
 from kdlab.model_io import target_logits
 from kdlab.phrasebook_teacher import phrasebook_teacher
+from kdlab.provenance import made_with
 from kdlab.students import Architecture, count_parameters, new_model
 from kdlab.teachers import LiveTeacher, PhrasebookTeacher
 from kdlab.text.batches import encode_pairs
@@ -68,14 +67,7 @@ def keep(file: Path, part: str, made: dict[str, Any], command: str) -> None:
     record[part] = {key: old[key] for key in sorted(old)}
     record["made_by"] = {
         **record.get("made_by", {}),
-        part: {
-            "command": command,
-            "machine": f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} thread",
-            "versions": {
-                "python": platform.python_version(),
-                **{package: version(package) for package in ("kdlab", "torch", "transformers")},
-            },
-        },
+        part: made_with(command),
     }
     write_json(file, record)
 
@@ -84,7 +76,7 @@ class Data:
     def __init__(self) -> None:
         self.phrasebook, self.tokenizer, self.teacher = phrasebook_teacher(may_train=True)
         pairs = self.phrasebook.sample(LABELLED + VALIDATION + TEST, seed=6)
-        text = ParallelText([pair.source for pair in pairs], [pair.target for pair in pairs])
+        text = ParallelText.of(pairs)
         examples = encode_pairs(self.tokenizer, text)
         self.labelled = examples[:LABELLED]
         self.validation = examples[LABELLED : LABELLED + VALIDATION]
